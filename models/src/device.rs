@@ -1,0 +1,92 @@
+//! Choosing where tensors live.
+
+use std::str::FromStr;
+
+use candle_core::Device;
+
+use crate::error::{ModelError, Result};
+
+/// A device as the user names it: `auto`, `cpu`, `metal` or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// The first GPU that this build supports and this machine has, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The Apple GPU.
+    Metal,
+    /// The NVIDIA GPU with this ordinal.
+    Cuda(usize),
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`] when this build lacks the backend or the machine lacks the device.
+    pub fn open(self) -> Result<Device> {
+        let refuse = |name: String, reason: String| Err(ModelError::Device { name, reason });
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto if cfg!(feature = "metal") => Self::Metal.open().or(Ok(Device::Cpu)),
+            Self::Auto if cfg!(feature = "cuda") => Self::Cuda(0).open().or(Ok(Device::Cpu)),
+            Self::Auto => Ok(Device::Cpu),
+            Self::Metal if !cfg!(feature = "metal") => refuse(
+                "metal".into(),
+                "this build has no Metal support: build with `--features metal`".into(),
+            ),
+            Self::Metal => {
+                Device::new_metal(0).or_else(|cause| refuse("metal".into(), cause.to_string()))
+            }
+            Self::Cuda(ordinal) if !cfg!(feature = "cuda") => refuse(
+                format!("cuda:{ordinal}"),
+                "this build has no CUDA support: build with `--features cuda`".into(),
+            ),
+            Self::Cuda(ordinal) => Device::new_cuda(ordinal)
+                .or_else(|cause| refuse(format!("cuda:{ordinal}"), cause.to_string())),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || ModelError::Device {
+            name: text.to_string(),
+            reason: "expected `auto`, `cpu`, `metal` or `cuda:N`".into(),
+        };
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "metal" => Ok(Self::Metal),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let ordinal = text.strip_prefix("cuda:").ok_or_else(unknown)?;
+                Ok(Self::Cuda(ordinal.parse().map_err(|_| unknown())?))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_and_nonsense_is_refused() {
+        assert_eq!("auto".parse::<DeviceChoice>().unwrap(), DeviceChoice::Auto);
+        assert_eq!("cuda:3".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(3));
+        for bad in ["", "gpu", "cuda:", "cuda:x", "CPU "] {
+            assert!(bad.parse::<DeviceChoice>().is_err(), "{bad} was accepted");
+        }
+    }
+
+    #[cfg(not(feature = "metal"))]
+    #[test]
+    fn a_backend_that_is_not_compiled_in_says_how_to_get_it() {
+        let error = DeviceChoice::Metal.open().unwrap_err().to_string();
+        assert!(error.contains("--features metal"), "{error}");
+    }
+}

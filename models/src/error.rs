@@ -1,0 +1,155 @@
+//! The one error type of this crate; its [`ModelError::kind`] keeps the causes apart.
+
+use std::path::PathBuf;
+
+/// Result of every fallible call of this crate.
+pub type Result<T, E = ModelError> = std::result::Result<T, E>;
+
+/// What a caller may want to react to, without reading messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request asks for something that the model cannot do.
+    BadInput,
+    /// A model file is missing, unreadable, truncated or not what its config says.
+    BadModel,
+    /// The chosen device does not exist or is not compiled in.
+    Device,
+    /// A tensor operation failed, or produced values that are not finite.
+    Compute,
+}
+
+/// Everything that can go wrong while reading a model or computing with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The request asks for something that cannot be done; the text says what would be accepted.
+    #[error("{0}")]
+    BadInput(String),
+
+    /// A `config.json` (or its like) that cannot be used.
+    #[error("{}: {reason}", file.display())]
+    Config {
+        /// The config file.
+        file: PathBuf,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+
+    /// A file that the model needs does not exist.
+    #[error("{} does not exist: {hint}", file.display())]
+    MissingFile {
+        /// The path that was looked for.
+        file: PathBuf,
+        /// What belongs there.
+        hint: String,
+    },
+
+    /// The operating system refused to read a file.
+    #[error("cannot read {}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// A weight file whose contents contradict its own header, or that is cut short.
+    #[error("{} is corrupt: {reason}", file.display())]
+    CorruptFile {
+        /// The file.
+        file: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+
+    /// A tensor that the architecture needs is not in the checkpoint.
+    #[error("{}: tensor `{tensor}` (shape {shape:?}) is missing{hint}", file.display())]
+    MissingTensor {
+        /// The checkpoint.
+        file: PathBuf,
+        /// The official parameter name.
+        tensor: String,
+        /// The shape that the config asks for.
+        shape: Vec<usize>,
+        /// What may help, starting with punctuation, or empty.
+        hint: String,
+    },
+
+    /// A tensor whose shape is not the one that the config asks for.
+    #[error(
+        "{}: tensor `{tensor}` has shape {found:?}, but config.json asks for {expected:?}: \
+         the config belongs to another checkpoint, or the file is damaged",
+        file.display()
+    )]
+    TensorShape {
+        /// The checkpoint.
+        file: PathBuf,
+        /// The official parameter name.
+        tensor: String,
+        /// The shape that the config asks for.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+
+    /// The checkpoint holds tensors that the architecture does not know.
+    #[error(
+        "{} holds {count} tensors that this architecture does not use (first: {}): \
+         the config belongs to another checkpoint",
+        file.display(),
+        names.join(", ")
+    )]
+    LeftoverTensors {
+        /// The checkpoint.
+        file: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// The first few names.
+        names: Vec<String>,
+    },
+
+    /// The device cannot be used.
+    #[error("device `{name}` cannot be used: {reason}")]
+    Device {
+        /// What was asked for.
+        name: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+
+    /// A result holds NaN or infinities.
+    #[error(
+        "{what} holds values that are not finite: the weights are damaged, or the compute dtype is too narrow (try f32)"
+    )]
+    NotFinite {
+        /// Which tensor, and at which step.
+        what: String,
+    },
+
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {0}")]
+    Compute(#[from] candle_core::Error),
+}
+
+impl ModelError {
+    /// A [`ModelError::BadInput`] from anything printable.
+    pub fn bad_input(message: impl Into<String>) -> Self {
+        Self::BadInput(message.into())
+    }
+
+    /// The class of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BadInput(_) => ErrorKind::BadInput,
+            Self::Config { .. }
+            | Self::MissingFile { .. }
+            | Self::Io { .. }
+            | Self::CorruptFile { .. }
+            | Self::MissingTensor { .. }
+            | Self::TensorShape { .. }
+            | Self::LeftoverTensors { .. } => ErrorKind::BadModel,
+            Self::Device { .. } => ErrorKind::Device,
+            Self::NotFinite { .. } | Self::Compute(_) => ErrorKind::Compute,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Open-Sora v1.2 on [candle](candle_core): the text encoder ([`t5`]), the diffusion transformer ([`stdit3`]), its
+//! sampler ([`rflow`]) and the video autoencoder ([`vae`]), with weights ([`weights`]) by their official names.
+//!
+//! Everything here is synchronous tensor maths: no actors, no runtime, no I/O beyond reading weights. The crate is
+//! device-neutral; features `metal` and `cuda` compile the GPU backends in.
+
+pub mod device;
+pub mod error;
+pub mod nn;
+pub mod probe;
+pub mod rflow;
+pub mod stdit3;
+pub mod t5;
+pub mod vae;
+pub mod verify;
+pub mod weights;
+
+pub use device::DeviceChoice;
+pub use error::{ErrorKind, ModelError, Result};

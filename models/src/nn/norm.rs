@@ -1,0 +1,89 @@
+//! Normalisations: layer norm without affine parameters, RMS norm, group norm.
+
+use candle_core::{D, DType, Tensor};
+
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// Layer norm over the last axis without learned scale and shift, computed in f32.
+///
+/// # Shapes
+/// `[..., C]` to the same.
+///
+/// # Errors
+/// A tensor operation fails.
+///
+/// # Source
+/// `LayerNorm(hidden, elementwise_affine=False, eps=1e-6)` of `stdit3.py`.
+pub fn layer_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let x = x.to_dtype(DType::F32)?;
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    Ok(centred.broadcast_div(&(variance + eps)?.sqrt()?)?.to_dtype(dtype)?)
+}
+
+/// RMS norm over the last axis with a learned scale and no shift, computed in f32.
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Reads `weight` `[size]`.
+    ///
+    /// # Errors
+    /// The tensor is missing or has another shape.
+    pub fn load(weights: &Weights, size: usize, eps: f64) -> Result<Self> {
+        Ok(Self { weight: weights.tensor("weight", size)?, eps })
+    }
+
+    /// # Shapes
+    /// `[..., size]` to the same.
+    ///
+    /// # Errors
+    /// The last axis is not `size` long.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let dtype = x.dtype();
+        let x = x.to_dtype(DType::F32)?;
+        let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
+        let normed = x.broadcast_div(&(mean_square + self.eps)?.sqrt()?)?.to_dtype(dtype)?;
+        Ok(normed.broadcast_mul(&self.weight)?)
+    }
+}
+
+/// Group norm over channels and everything behind them, computed in f32.
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: usize,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Reads `weight` and `bias`, `[channels]` each.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape.
+    pub fn load(weights: &Weights, groups: usize, channels: usize, eps: f64) -> Result<Self> {
+        let (weight, bias) =
+            (weights.tensor("weight", channels)?, weights.tensor("bias", channels)?);
+        Ok(Self { weight, bias, groups, eps })
+    }
+
+    /// # Shapes
+    /// `[B, C, ...]` to the same, with any number of axes behind the channels.
+    ///
+    /// # Errors
+    /// The channels cannot be split into the groups.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (shape, dtype) = (x.shape().clone(), x.dtype());
+        let (batch, channels) = (shape.dims()[0], shape.dims()[1]);
+        let grouped = x.to_dtype(DType::F32)?.reshape((batch, self.groups, ()))?;
+        let normed =
+            layer_norm(&grouped, self.eps)?.to_dtype(dtype)?.reshape((batch, channels, ()))?;
+        let (weight, bias) =
+            (self.weight.reshape((channels, 1))?, self.bias.reshape((channels, 1))?);
+        Ok(normed.broadcast_mul(&weight)?.broadcast_add(&bias)?.reshape(shape)?)
+    }
+}

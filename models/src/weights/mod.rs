@@ -1,0 +1,123 @@
+//! Weights by their official names, out of the official files, one block at a time.
+//!
+//! [`Weights`] is what model constructors see: a name prefix, a compute dtype and a device over some
+//! [`TensorSource`]. Nothing is read before a constructor asks for it, so a block costs its own bytes only.
+
+mod recorder;
+mod safetensors_file;
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Shape, Tensor};
+
+use crate::error::{ModelError, Result};
+
+pub use recorder::ParameterRecorder;
+pub use safetensors_file::SafetensorsFile;
+
+/// A tensor's header: known without reading its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Shape as stored.
+    pub shape: Vec<usize>,
+    /// Dtype as stored.
+    pub dtype: DType,
+    /// Bytes as stored.
+    pub stored_bytes: u64,
+}
+
+/// Something that holds named tensors: a checkpoint on disk, bytes in the program, or a recorder.
+pub trait TensorSource: Send + Sync {
+    /// The file or folder to name in errors.
+    fn location(&self) -> &Path;
+
+    /// Every tensor name, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// The header of one tensor; `None` when there is no such tensor.
+    fn info(&self, name: &str) -> Option<TensorInfo>;
+
+    /// Reads one tensor in its stored dtype. `shape` is what the caller wants; the caller checks it.
+    ///
+    /// # Errors
+    /// [`ModelError::MissingTensor`], or whatever reading the file brings up.
+    fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor>;
+}
+
+/// A named place within a [`TensorSource`], as `state_dict` prefixes name it.
+#[derive(Clone)]
+pub struct Weights {
+    source: Arc<dyn TensorSource>,
+    prefix: String,
+    dtype: DType,
+    device: Device,
+}
+
+impl Weights {
+    /// The root of `source`; every tensor comes out as `dtype` on `device`.
+    pub fn new(source: Arc<dyn TensorSource>, dtype: DType, device: &Device) -> Self {
+        Self { source, prefix: String::new(), dtype, device: device.clone() }
+    }
+
+    /// The place one name segment further down: `weights.pp("blocks").pp(3)`.
+    pub fn pp(&self, segment: impl Display) -> Self {
+        Self { prefix: self.full_name(&segment.to_string()), ..self.clone() }
+    }
+
+    /// Reads a tensor and casts it to the compute dtype.
+    ///
+    /// # Errors
+    /// [`ModelError::MissingTensor`] or [`ModelError::TensorShape`], naming file, tensor and shapes.
+    pub fn tensor(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
+        let (name, shape) = (self.full_name(name), shape.into());
+        let tensor = self.source.read(&name, &shape, &self.device)?;
+        if tensor.shape() != &shape {
+            return Err(ModelError::TensorShape {
+                file: self.source.location().to_path_buf(),
+                tensor: name,
+                expected: shape.into_dims(),
+                found: tensor.dims().to_vec(),
+            });
+        }
+        Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    /// Whether the checkpoint has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.source.info(&self.full_name(name)).is_some()
+    }
+
+    /// Bytes, as stored, of every tensor at or below this place.
+    pub fn stored_bytes(&self) -> u64 {
+        let below = format!("{}.", self.prefix);
+        let names = self.source.names();
+        let here = names.iter().filter(|name| self.prefix.is_empty() || name.starts_with(&below));
+        here.filter_map(|name| self.source.info(name)).map(|info| info.stored_bytes).sum()
+    }
+
+    /// The dtype that tensors come out in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The device that tensors come out on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The source behind this place.
+    pub fn source(&self) -> &Arc<dyn TensorSource> {
+        &self.source
+    }
+
+    /// The file or folder behind this place, for errors.
+    pub fn location(&self) -> PathBuf {
+        self.source.location().to_path_buf()
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+}
