@@ -5,7 +5,9 @@
 
 mod case;
 mod compare;
+mod conditioning;
 mod diffusion;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -88,6 +90,8 @@ pub fn run_case(dir: &Path, device: &Device) -> CaseReport {
 
 fn run_kind(case: &Case, device: &Device) -> Result<CaseCheck> {
     match case.kind.as_str() {
+        "apply_mask_strategy" => conditioning::run(case, device),
+        "sizes" => tables::run(case),
         "stdit3" => diffusion::run(case, device),
         unknown => Err(case.unusable(format!("its kind `{unknown}` is not known to this version"))),
     }
