@@ -7,6 +7,7 @@ mod case;
 mod compare;
 mod conditioning;
 mod diffusion;
+mod sampling;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -91,6 +92,9 @@ pub fn run_case(dir: &Path, device: &Device) -> CaseReport {
 fn run_kind(case: &Case, device: &Device) -> Result<CaseCheck> {
     match case.kind.as_str() {
         "apply_mask_strategy" => conditioning::run(case, device),
+        "rflow" => sampling::run_sampling(case, device),
+        "rflow_add_noise" => sampling::run_add_noise(case, device),
+        "rflow_timesteps" => sampling::run_timesteps(case),
         "sizes" => tables::run(case),
         "stdit3" => diffusion::run(case, device),
         unknown => Err(case.unusable(format!("its kind `{unknown}` is not known to this version"))),
