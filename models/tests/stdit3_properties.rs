@@ -139,6 +139,22 @@ fn a_frame_mask_of_ones_changes_nothing() {
 }
 
 #[test]
+fn narrow_dtypes_compute_the_same_to_their_accuracy() {
+    let mask = Tensor::new(&[[0u8, 1, 1, 1, 1]; 2], &Device::Cpu).unwrap();
+    let run = |dtype| {
+        let model = Stdit3::load(&weights().with_dtype(dtype), &config()).unwrap();
+        evaluate(&model, LATENT, Some(&mask), Some(TemporalTokenMerge::default()))
+    };
+    let norm = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let exact = run(DType::F32);
+    for (dtype, accuracy) in [(DType::F16, 0.01), (DType::BF16, 0.08)] {
+        let difference: Vec<f32> = run(dtype).iter().zip(&exact).map(|(a, b)| a - b).collect();
+        let relative = norm(&difference) / norm(&exact);
+        assert!(relative > 0.0 && relative < accuracy, "{dtype:?} is off by {relative}");
+    }
+}
+
+#[test]
 fn text_behind_the_mask_does_not_matter() {
     let ends = Stdit3Ends::load(&weights(), &config()).unwrap();
     let model = Stdit3::load(&weights(), &config()).unwrap();

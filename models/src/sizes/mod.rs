@@ -119,7 +119,8 @@ impl FromStr for PictureSize {
             text.split_once(['x', 'X']).map(|(width, height)| (parse(width), parse(height)));
         let Some((Some(width_px), Some(height_px))) = sides else {
             return Err(ModelError::bad_input(format!(
-                "size `{text}` is not known: expected WIDTHxHEIGHT in pixels, such as 256x256, each at least {SPATIAL_FACTOR}"
+                "size `{text}` is not known: expected WIDTHxHEIGHT in pixels, such as 256x256, \
+                 each at least {SPATIAL_FACTOR}"
             )));
         };
         Ok(Self { height_px, width_px })

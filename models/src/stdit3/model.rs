@@ -135,7 +135,8 @@ impl Stdit3Ends {
         let expected = [rows, self.config.in_channels, frames, height, width];
         if input.latent.dims() != expected || input.timesteps.len() != rows {
             return Err(ModelError::bad_input(format!(
-                "a step with latents {:?} and {} timesteps does not fit its prompt, which needs {expected:?} and {rows}",
+                "a step with latents {:?} and {} timesteps does not fit its prompt, \
+                 which needs {expected:?} and {rows}",
                 input.latent.dims(),
                 input.timesteps.len()
             )));

@@ -9,8 +9,8 @@ use crate::error::{ModelError, Result};
 
 /// When to leap.
 ///
-/// Written `off`, `fixed:N`, `dynamic`, or `dynamic:from=14,tolerance=0.001,patience=3,over=first-frame` with any of the
-/// four given.
+/// Written `off`, `fixed:N`, `dynamic`, or `dynamic:from=14,tolerance=0.001,patience=3,over=first-frame` with any of
+/// the four given.
 ///
 /// # Source
 /// Section "Linear Proportional Leap" of arXiv 2502.04363, with the figures of its Python code
