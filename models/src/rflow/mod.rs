@@ -1,23 +1,21 @@
-//! Rectified flow: how sampling runs.
+//! Rectified flow: from noise to a latent along velocities that a model predicts.
+//!
+//! [`DenoiseRun`] is a whole sampling job as a state machine that never calls a model: it says what to evaluate next
+//! and takes the result, so a plain loop and a graph of actors run the very same arithmetic. [`leap`] decides when to
+//! stop early.
 
-use serde::{Deserialize, Serialize};
+mod conditioning;
+mod guidance;
+pub mod leap;
+mod noise;
+mod run;
+mod settings;
+mod timesteps;
 
-/// When sampling leaps the rest of the way along the last velocity.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum LeapRule {
-    /// Never.
-    Off,
-}
-
-/// Steps, guidance, leap and token merging.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SamplingSettings {
-    /// Denoising steps.
-    pub steps: usize,
-    /// Classifier-free guidance scale.
-    pub guidance_scale: f64,
-    /// When to leap.
-    pub leap: LeapRule,
-    /// Steps that merge tokens.
-    pub merge_steps: usize,
-}
+pub use conditioning::{FrameConditioning, ReleaseNoise};
+pub use guidance::guided_velocity;
+pub use leap::{CosineOver, DynamicLeap, LeapRule, LinearProportionalLeap};
+pub use noise::{add_noise, initial_noise, standard_normal};
+pub use run::{DenoiseRun, StepOutcome, StepRequest};
+pub use settings::SamplingSettings;
+pub use timesteps::{NUM_TIMESTEPS, TimestepTransform, step_sizes, timesteps};
