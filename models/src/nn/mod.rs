@@ -1,9 +1,11 @@
 //! Every primitive of the three networks, once. Faster paths belong behind these functions, not beside them.
 
 pub mod attention;
+pub mod conv;
 pub mod linear;
 pub mod norm;
 
 pub use attention::scaled_dot_product_attention;
+pub use conv::{CausalConv3d, Conv2d, Window};
 pub use linear::Linear;
 pub use norm::{GroupNorm, RmsNorm, layer_norm};
