@@ -5,6 +5,7 @@
 
 mod case;
 mod compare;
+mod video;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -86,8 +87,9 @@ pub fn run_case(dir: &Path, device: &Device) -> CaseReport {
 }
 
 fn run_kind(case: &Case, device: &Device) -> Result<CaseCheck> {
-    let _ = device;
     match case.kind.as_str() {
+        "vae_decode" => video::decode(case, device),
+        "vae_encode" => video::encode(case, device),
         unknown => Err(case.unusable(format!("its kind `{unknown}` is not known to this version"))),
     }
 }
