@@ -5,6 +5,7 @@
 
 mod case;
 mod compare;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -86,8 +87,9 @@ pub fn run_case(dir: &Path, device: &Device) -> CaseReport {
 }
 
 fn run_kind(case: &Case, device: &Device) -> Result<CaseCheck> {
-    let _ = device;
     match case.kind.as_str() {
+        "t5" => text::t5(case, device),
+        "tokenizer" => text::tokenizer(case, device),
         unknown => Err(case.unusable(format!("its kind `{unknown}` is not known to this version"))),
     }
 }
