@@ -34,11 +34,11 @@ pub(super) fn visible_text(markup: &str) -> String {
     let mut at_end = false;
     while !rest.is_empty() {
         match document.consume(rest, at_end) {
-            Some(0) | None if at_end => {
+            None if at_end => {
                 document.end_with(rest);
                 break;
             }
-            Some(0) | None => at_end = true,
+            None => at_end = true,
             Some(length) => {
                 // A `&#` that begins no reference is text, and what follows is the last attempt.
                 at_end |= rest.starts_with("&#") && length == 2;
@@ -108,8 +108,9 @@ impl Document {
         if rest.starts_with("<![cdata[") {
             let end = rest.find("]]>")?;
             self.flush();
-            self.pending.push_str(&rest["<![cdata[".len()..end]);
-            return self.skip(end + 3);
+            // Shown even inside of elements that hide their text.
+            self.show(&rest["<![cdata[".len()..end]);
+            return Some(end + 3);
         }
         if rest.starts_with("<!") || rest.starts_with("<?") {
             return self.skip(rest.find('>')? + 1);
@@ -207,18 +208,25 @@ impl Document {
         Some(length)
     }
 
-    /// Ends a run of text. A blank run shrinks to one character.
+    fn is_open(&self, names: &[&str]) -> bool {
+        self.open.iter().any(|open| names.contains(&open.as_str()))
+    }
+
+    /// Ends a run of text.
     fn flush(&mut self) {
         let text = std::mem::take(&mut self.pending);
-        let is_open = |names: &[&str]| self.open.iter().any(|open| names.contains(&open.as_str()));
-        if is_open(&HIDDEN) {
-            return;
+        if !self.is_open(&HIDDEN) {
+            self.show(&text);
         }
-        let blank = !text.is_empty() && text.chars().all(|c| " \t\n\r\x0b\x0c".contains(c));
-        if blank && !is_open(&PREFORMATTED) {
+    }
+
+    /// Shows a run of text; a blank one shrinks to one character.
+    fn show(&mut self, text: &str) {
+        let blank = !text.is_empty() && text.chars().all(|c| " \t\n\r\x0c".contains(c));
+        if blank && !self.is_open(&PREFORMATTED) {
             self.shown.push(if text.contains('\n') { '\n' } else { ' ' });
         } else {
-            self.shown.push_str(&text);
+            self.shown.push_str(text);
         }
     }
 }
@@ -364,6 +372,7 @@ mod tests {
             ("a<br>b<br/>c</br>d", "abcd"),
             ("a<?php x ?>b<!doctype html>c<![cdata[d<e]]>f", "abcd<ef"),
             ("<i>a</i> \n <i>b</i>", "a\nb"),
+            ("a<template>b<![cdata[c]]>d", "ac"),
         ] {
             assert_eq!(visible_text(markup), text, "{markup:?}");
         }
