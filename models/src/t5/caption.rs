@@ -1,13 +1,14 @@
 //! The text cleaning that Open-Sora's captions went through in training, so that prompts must go through it too.
 //!
 //! The rules are those of the reference, including the odd ones: they decide which tokens the model sees. They are
-//! written for Python's regular expressions, whose idea of a word excludes combining marks; [`Rule::new`] translates.
+//! written for Python's regular expressions, whose idea of a word excludes combining marks; they are translated.
 
 use std::sync::LazyLock;
 
 use fancy_regex::Regex;
 use plsfix::TextFixerConfig;
 
+use super::character_reference::unescape;
 use super::html;
 use crate::error::{ModelError, Result};
 
@@ -54,7 +55,7 @@ pub fn clean_once(text: &str) -> Result<String> {
     if text.matches(['-', '_']).count() > 3 {
         text = text.replace(['-', '_'], " ");
     }
-    let text = html::unescape(&html::unescape(&repair(&text)));
+    let text = unescape(&unescape(&repair(&text)));
     let text = apply(&CODES, strip(&text).to_string())?;
     Ok(strip(&text).to_string())
 }

@@ -1,7 +1,7 @@
 //! Golden cases: recorded inputs, intermediates and outputs of the reference implementation, run through this crate.
 //!
 //! A case is a folder with `case.json` and `tensors.safetensors`; `kind` in the former selects the procedure. See
-//! [`run_folder`].
+//! [`run_case`].
 
 mod case;
 mod compare;
