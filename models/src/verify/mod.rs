@@ -2,6 +2,8 @@
 //!
 //! A case is a folder with `case.json` and `tensors.safetensors`; `kind` in the former selects the procedure: see
 //! [`find_cases`] and [`run_case`].
+//! A case is a folder with `case.json` and `tensors.safetensors`; `kind` in the former selects the procedure. See
+//! [`run_case`].
 
 mod case;
 mod compare;
