@@ -3,6 +3,7 @@
 pub mod config;
 pub mod error;
 mod handle;
+pub mod open_sora;
 mod pipeline_actor;
 pub mod snapshot;
 pub mod topology;
