@@ -1,1 +1,29 @@
-//! x
+//! The stages of the streaming text-to-video graph, and what travels between them.
+//!
+//! Each stage is a loop on a thread of its own ([`stage`]), fed by a bounded channel ([`channel`]). Its logic is here;
+//! what it computes with is behind the traits of [`compute`]. Who joins the stages together decides the capacities;
+//! `ARCHITECTURE.md` draws them and says why nothing can block for ever.
+
+pub mod channel;
+pub mod compute;
+mod denoise_controller;
+pub mod error;
+mod job;
+mod job_events;
+pub mod messages;
+mod prompt_embedder;
+mod slots;
+pub mod stage;
+mod stdit_worker;
+mod token;
+mod vae_decoder;
+
+pub use denoise_controller::{ControllerInput, DenoiseController};
+pub use error::{PayloadError, StageError, StageErrorKind, StageFailure, StageName};
+pub use job::{ConsumerLimits, DecodeJob, DenoiseJob, JobContext, JobPhase, JobTicket};
+pub use job_events::{JobEvents, NoMoreEvents};
+pub use prompt_embedder::PromptEmbedder;
+pub use slots::{SlotPermit, SlotRefusal, Slots};
+pub use stdit_worker::{RingHop, StditWorker};
+pub use token::Token;
+pub use vae_decoder::VaeDecoder;

@@ -6,9 +6,12 @@
 
 pub mod device;
 pub mod error;
+pub mod mask_strategy;
 pub mod nn;
 pub mod probe;
+pub mod prompt_notation;
 pub mod rflow;
+pub mod sizes;
 pub mod stdit3;
 pub mod t5;
 pub mod vae;

@@ -1,1 +1,14 @@
-//! x
+//! The streaming text-to-video pipeline: the graph's topology and the actor that controls it.
+
+pub mod config;
+pub mod error;
+mod handle;
+mod pipeline_actor;
+pub mod snapshot;
+pub mod topology;
+
+pub use config::GraphLimits;
+pub use error::{PipelineError, SubmitError};
+pub use handle::PipelineHandle;
+pub use pipeline_actor::{Job, RequestCheck};
+pub use snapshot::PipelineSnapshot;

@@ -1,10 +1,14 @@
 //! Golden cases: recorded inputs, intermediates and outputs of the reference implementation, run through this crate.
 //!
-//! A case is a folder with `case.json` and `tensors.safetensors`; `kind` in the former selects the procedure. See
-//! [`run_folder`].
+//! A case is a folder with `case.json` and `tensors.safetensors`; `kind` in the former selects the procedure: see
+//! [`find_cases`] and [`run_case`].
 
 mod case;
 mod compare;
+mod conditioning;
+mod diffusion;
+mod sampling;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -86,8 +90,13 @@ pub fn run_case(dir: &Path, device: &Device) -> CaseReport {
 }
 
 fn run_kind(case: &Case, device: &Device) -> Result<CaseCheck> {
-    let _ = device;
     match case.kind.as_str() {
+        "apply_mask_strategy" => conditioning::run(case, device),
+        "rflow" => sampling::run_sampling(case, device),
+        "rflow_add_noise" => sampling::run_add_noise(case, device),
+        "rflow_timesteps" => sampling::run_timesteps(case),
+        "sizes" => tables::run(case),
+        "stdit3" => diffusion::run(case, device),
         unknown => Err(case.unusable(format!("its kind `{unknown}` is not known to this version"))),
     }
 }

@@ -66,6 +66,11 @@ impl Weights {
         Self { prefix: self.full_name(&segment.to_string()), ..self.clone() }
     }
 
+    /// The same place, with tensors coming out as `dtype`.
+    pub fn with_dtype(&self, dtype: DType) -> Self {
+        Self { dtype, ..self.clone() }
+    }
+
     /// Reads a tensor and casts it to the compute dtype.
     ///
     /// # Errors

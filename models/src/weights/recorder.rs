@@ -35,7 +35,8 @@ impl TensorSource for ParameterRecorder {
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        let shape = self.parameters().remove(name)?;
+        // It has every tensor, so optional ones too; those that nobody asked for yet have no shape.
+        let shape = self.parameters().remove(name).unwrap_or_default();
         Some(TensorInfo { shape, dtype: DType::F32, stored_bytes: 0 })
     }
 

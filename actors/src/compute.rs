@@ -1,0 +1,131 @@
+//! What the stages compute with, as small traits: the stages' logic knows no tensors, and can be tested without any.
+
+use std::ops::ControlFlow;
+
+use crate::error::StageFailure;
+use crate::messages::{GenerationRequest, Latent, PromptEmbedding, VideoChunk};
+
+/// Result of one piece of computation.
+pub type Computed<T> = Result<T, StageFailure>;
+
+/// Consecutive blocks of a network, which activations pass one after the other.
+///
+/// Returning [`StageFailure::StageDied`] from any method means that the stage cannot work any more (a lost device,
+/// say): all later jobs fail there, too. Any other failure, or a panic, fails the job alone.
+pub trait BlockSpan: Send {
+    /// What passes through the blocks.
+    type Activation: Send;
+    /// A block in memory, for as long as it is held.
+    type Block;
+
+    /// How many blocks there are.
+    fn block_count(&self) -> usize;
+
+    /// Brings a block into memory, or hands out one that is there already.
+    ///
+    /// # Errors
+    /// The weights cannot be read.
+    fn acquire(&mut self, index: usize) -> Computed<Self::Block>;
+
+    /// Runs one activation through a block, in place.
+    ///
+    /// # Errors
+    /// The computation failed.
+    fn run(&self, block: &Self::Block, activation: &mut Self::Activation) -> Computed<()>;
+}
+
+/// The text encoder: a span of blocks with a beginning and an end.
+pub trait EmbedPrompts: BlockSpan {
+    /// Tokenises and looks up the token embeddings.
+    ///
+    /// # Errors
+    /// The prompt cannot be used.
+    fn begin(&self, request: &GenerationRequest) -> Computed<Self::Activation>;
+
+    /// Makes the embedding out of what came through all blocks.
+    ///
+    /// # Errors
+    /// The computation failed, or its result is not finite.
+    fn finish(&self, activation: Self::Activation) -> Computed<EmbeddedPrompt>;
+}
+
+/// What the text encoder made of a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddedPrompt {
+    /// The embedding.
+    pub embedding: PromptEmbedding,
+    /// The end of the prompt that did not fit and was left out.
+    pub cut: Option<String>,
+}
+
+/// Sampling, with the transformer's blocks taken out of the middle of each step: they run elsewhere.
+pub trait Denoise: Send {
+    /// One job's sampling state.
+    type Run: Send;
+    /// What passes through the blocks.
+    type Activation: Send;
+
+    /// Draws the noise and prepares what all steps share.
+    ///
+    /// # Errors
+    /// The request or the embedding does not fit the model.
+    fn start(
+        &self,
+        request: &GenerationRequest,
+        embedding: &PromptEmbedding,
+    ) -> Computed<Self::Run>;
+
+    /// The part of a step before the blocks.
+    ///
+    /// # Errors
+    /// The computation failed.
+    fn begin_step(&self, run: &mut Self::Run) -> Computed<Self::Activation>;
+
+    /// The part of a step after the blocks: velocity, guidance, leap decision, integration.
+    ///
+    /// # Errors
+    /// The computation failed, or its result is not finite.
+    fn finish_step(
+        &self,
+        run: &mut Self::Run,
+        activation: Self::Activation,
+    ) -> Computed<StepReport>;
+
+    /// The denoised latent, after the step that reported itself as the last.
+    ///
+    /// # Errors
+    /// The computation failed.
+    fn into_latent(&self, run: Self::Run) -> Computed<Latent>;
+}
+
+/// What one denoising step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Which step, from 0.
+    pub index: usize,
+    /// How many steps there are at most.
+    pub steps: usize,
+    /// The timestep that the model was run at.
+    pub timestep: f64,
+    /// Cosine between this step's velocity and the one before it, where it was measured.
+    pub cosine: Option<f64>,
+    /// Whether temporal token merging was on.
+    pub merged: bool,
+    /// Whether this step leapt to the end.
+    pub leapt: bool,
+    /// Whether this was the last step.
+    pub last: bool,
+}
+
+/// The video decoder.
+pub trait DecodeLatent: Send {
+    /// Decodes a latent and emits frames as they come; stops when told to break.
+    ///
+    /// # Errors
+    /// The computation failed, or its result is not finite.
+    fn decode(
+        &self,
+        latent: &Latent,
+        emit: &mut dyn FnMut(VideoChunk) -> ControlFlow<()>,
+    ) -> Computed<()>;
+}

@@ -1,0 +1,121 @@
+//! What a job tells the one who submitted it.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::VideoChunk;
+use crate::error::StageError;
+
+/// Progress of one job, in order. The last event is [`JobEvent::Finished`], [`JobEvent::Failed`] or
+/// [`JobEvent::Cancelled`], and nothing follows it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum JobEvent {
+    /// The job was accepted.
+    Queued {
+        /// How many accepted prompts wait before this one.
+        position: usize,
+    },
+    /// The prompt is being embedded.
+    Embedding,
+    /// The prompt is embedded.
+    Embedded {
+        /// Tokens of the prompt, the end token included.
+        tokens: usize,
+        /// The end of the prompt that did not fit and was left out.
+        cut: Option<String>,
+        /// How long embedding took.
+        seconds: f64,
+    },
+    /// One denoising step is done.
+    Step {
+        /// Which step, from 0.
+        index: usize,
+        /// How many steps there will be at most.
+        steps: usize,
+        /// The timestep (1000 is noise, 0 the video) that the model was run at.
+        timestep: f64,
+        /// Cosine between this step's velocity and the one before it, where it was measured.
+        cosine: Option<f64>,
+        /// Whether temporal token merging was on.
+        merged: bool,
+        /// Whether this step leapt to the end.
+        leapt: bool,
+        /// From the start of the step to its end; with several jobs in flight the others' turns included.
+        seconds: f64,
+    },
+    /// The latent is being decoded.
+    Decoding,
+    /// The next frames of the video.
+    Chunk(#[serde(serialize_with = "without_pixels")] VideoChunk),
+    /// The video is complete.
+    Finished(JobSummary),
+    /// The job failed; the others go on.
+    Failed(#[serde(serialize_with = "as_report")] Arc<StageError>),
+    /// The job was cancelled, or nobody was left to receive its events.
+    Cancelled,
+}
+
+impl JobEvent {
+    /// Whether nothing follows this event.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Finished(_) | Self::Failed(_) | Self::Cancelled)
+    }
+}
+
+/// What a finished job did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JobSummary {
+    /// Model evaluations that were made.
+    pub steps_computed: usize,
+    /// The step that leapt to the end, if one did.
+    pub leapt_at: Option<usize>,
+    /// Where the time went.
+    pub stage_seconds: StageSeconds,
+    /// From submission to the last frame.
+    pub seconds: f64,
+}
+
+/// Wall-clock seconds of one job in each stage; with several jobs in flight the others' turns are included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct StageSeconds {
+    /// Waiting for the prompt embedder, and for a token slot.
+    pub queued: f64,
+    /// Prompt embedding.
+    pub embed: f64,
+    /// Denoising.
+    pub denoise: f64,
+    /// Decoding, the consumer's pauses included.
+    pub decode: f64,
+}
+
+/// Pixels have no place in a line of JSON: their position and number say it.
+fn without_pixels<S: Serializer>(chunk: &VideoChunk, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct ChunkHead {
+        first_frame: usize,
+        frames: usize,
+        width_px: usize,
+        height_px: usize,
+    }
+    ChunkHead {
+        first_frame: chunk.first_frame,
+        frames: chunk.frames.len(),
+        width_px: chunk.width_px,
+        height_px: chunk.height_px,
+    }
+    .serialize(serializer)
+}
+
+fn as_report<S: Serializer>(error: &Arc<StageError>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        stage: &'a str,
+        kind: &'a str,
+        message: String,
+    }
+    let stage = error.stage.to_string();
+    let message = error.cause.to_string();
+    Report { stage: &stage, kind: error.kind().as_str(), message }.serialize(serializer)
+}

@@ -1,0 +1,132 @@
+//! The first stage: prompts in, embeddings out.
+
+use std::time::{Duration, Instant};
+
+use sora_telemetry::record_queue_depth;
+
+use crate::channel::{Receiver, Sender};
+use crate::compute::{EmbedPrompts, EmbeddedPrompt};
+use crate::denoise_controller::ControllerInput;
+use crate::error::StageName;
+use crate::job::{DenoiseJob, JobPhase, JobTicket};
+use crate::messages::JobEvent;
+use crate::slots::Slots;
+use crate::stage::{Stage, StageCore};
+use crate::token::{Token, sweep};
+
+/// Takes all waiting prompts through the text encoder in one sweep, then admits them to denoising one by one, as token
+/// slots become free.
+pub struct PromptEmbedder<E, A> {
+    core: StageCore,
+    encoder: E,
+    requests: Receiver<JobTicket>,
+    sweep_limit: usize,
+    slots: Slots,
+    controller: Sender<ControllerInput<A>>,
+}
+
+impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
+    /// The stage, with at most `sweep_limit` prompts in one sweep (their activations are in memory together).
+    pub fn new(
+        encoder: E,
+        requests: Receiver<JobTicket>,
+        sweep_limit: usize,
+        slots: Slots,
+        controller: Sender<ControllerInput<A>>,
+    ) -> Self {
+        let core = StageCore::new(StageName::PromptEmbedder);
+        Self { core, encoder, requests, sweep_limit, slots, controller }
+    }
+
+    fn embed(&mut self, tickets: Vec<JobTicket>) {
+        let started = Instant::now();
+        let mut jobs = Vec::with_capacity(tickets.len());
+        let mut tokens = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            let job = ticket.context();
+            if job.is_over() {
+                continue;
+            }
+            job.note(|record| record.seconds.queued += job.age().as_secs_f64());
+            job.enter(JobPhase::Embedding);
+            job.emit(JobEvent::Embedding);
+            match self.core.compute(|| self.encoder.begin(job.request())) {
+                Ok(activation) => tokens.push(Token::new(job.clone(), activation)),
+                Err(cause) => {
+                    ticket.fail(self.core.name(), cause);
+                    continue;
+                }
+            }
+            jobs.push(ticket);
+        }
+        sweep(&self.core, &mut self.encoder, &mut tokens);
+        for (ticket, token) in jobs.into_iter().zip(tokens) {
+            self.hand_on(ticket, token, started);
+        }
+    }
+
+    fn hand_on(&self, ticket: JobTicket, token: Token<E::Activation>, started: Instant) {
+        let job = ticket.context();
+        if job.is_over() {
+            return;
+        }
+        let activation = match token.into_activation() {
+            Ok(activation) => activation,
+            Err(error) => return ticket.fail(error.stage, error.cause),
+        };
+        let EmbeddedPrompt { embedding, cut } =
+            match self.core.compute(|| self.encoder.finish(activation)) {
+                Ok(embedded) => embedded,
+                Err(cause) => return ticket.fail(self.core.name(), cause),
+            };
+        let seconds = started.elapsed().as_secs_f64();
+        job.note(|record| record.seconds.embed = seconds);
+        job.emit(JobEvent::Embedded { tokens: embedding.tokens(), cut, seconds });
+        self.admit(ticket, embedding);
+    }
+
+    fn admit(&self, ticket: JobTicket, embedding: crate::messages::PromptEmbedding) {
+        let job = ticket.context();
+        job.enter(JobPhase::Admission);
+        let waiting = Instant::now();
+        let Ok(slot) = self.slots.acquire(None) else { return };
+        let waited = waiting.elapsed();
+        self.core.metrics().blocked(waited);
+        if job.is_over() {
+            return;
+        }
+        job.note(|record| record.seconds.queued += waited.as_secs_f64());
+        // Whoever has a slot has a place in this channel. Without a controller the ticket fails the job.
+        let sent =
+            self.controller.send(ControllerInput::Job(DenoiseJob { ticket, slot, embedding }));
+        debug_assert!(sent.is_err() || sent.is_ok_and(|waited| waited == Duration::ZERO));
+        self.core.metrics().items_out(1);
+    }
+}
+
+impl<E: EmbedPrompts, A: Send> Stage for PromptEmbedder<E, A> {
+    fn core(&self) -> &StageCore {
+        &self.core
+    }
+
+    fn run(&mut self) {
+        while let Some(first) = self.requests.recv() {
+            let mut tickets = vec![first];
+            while tickets.len() < self.sweep_limit {
+                let Some(next) = self.requests.try_recv() else { break };
+                tickets.push(next);
+            }
+            record_queue_depth(self.requests.depth());
+            self.core.metrics().items_in(tickets.len());
+            self.embed(tickets);
+        }
+    }
+}
+
+impl<E, A> Drop for PromptEmbedder<E, A> {
+    fn drop(&mut self) {
+        // The last worker sends into the same channel, so its closing could not tell. It fails when the controller
+        // is gone, which is as well.
+        let _ = self.controller.send(ControllerInput::NoMoreJobs);
+    }
+}

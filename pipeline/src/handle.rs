@@ -1,0 +1,71 @@
+//! How the rest of the program talks to the pipeline.
+
+use actix::{Actor, Addr};
+use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
+use sora_actors::messages::{GenerationRequest, JobId};
+
+use crate::config::GraphLimits;
+use crate::error::{PipelineError, SubmitError};
+use crate::pipeline_actor::{Cancel, Job, Observe, PipelineActor, RequestCheck, ShutDown, Submit};
+use crate::snapshot::PipelineSnapshot;
+use crate::topology::{GraphCompute, launch};
+
+/// Talks to a running pipeline. Every message is awaited; when the last handle is dropped, the graph finishes what is
+/// under way and ends.
+#[derive(Clone)]
+pub struct PipelineHandle {
+    actor: Addr<PipelineActor>,
+}
+
+impl PipelineHandle {
+    /// Starts a graph over any computation; `check` says what it cannot do. Call it within an actix system.
+    ///
+    /// # Errors
+    /// The limits leave a stage without room, or a thread cannot be started.
+    pub fn launch<E, D, S, V>(
+        compute: GraphCompute<E, D, S, V>,
+        limits: &GraphLimits,
+        check: RequestCheck,
+    ) -> Result<Self, PipelineError>
+    where
+        E: EmbedPrompts + 'static,
+        D: Denoise + 'static,
+        S: BlockSpan<Activation = D::Activation> + 'static,
+        V: DecodeLatent + 'static,
+    {
+        let graph = launch(compute, limits)?;
+        Ok(Self { actor: PipelineActor::new(graph, limits, check).start() })
+    }
+
+    /// Hands a prompt in.
+    ///
+    /// # Errors
+    /// The queue is full, the pipeline is shutting down, or the model cannot do what is asked for.
+    pub async fn submit(&self, request: GenerationRequest) -> Result<Job, SubmitError> {
+        self.actor.send(Submit(request)).await.map_err(|_| SubmitError::Gone)?
+    }
+
+    /// Cancels a job; `false` when it was over or never was. Its last event is sent at once; the stages give it up at
+    /// their next block, step or chunk.
+    pub async fn cancel(&self, id: JobId) -> bool {
+        self.actor.send(Cancel(id)).await.unwrap_or(false)
+    }
+
+    /// What the pipeline looks like now; `None` when it has ended.
+    pub async fn observe(&self) -> Option<PipelineSnapshot> {
+        self.actor.send(Observe).await.ok()
+    }
+
+    /// Takes no more prompts, finishes what is under way, and returns when all threads have ended. Consumers must go on
+    /// receiving meanwhile.
+    pub async fn drain(&self) {
+        // An actor that is gone has no threads.
+        let _ = self.actor.send(ShutDown { cancel: false }).await;
+    }
+
+    /// Takes no more prompts, cancels what is under way, and returns when all threads have ended.
+    pub async fn stop(&self) {
+        // As above.
+        let _ = self.actor.send(ShutDown { cancel: true }).await;
+    }
+}

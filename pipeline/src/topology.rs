@@ -1,0 +1,85 @@
+//! The graph: the only place that creates channels and starts stages.
+
+use sora_actors::channel::{ChannelProbe, Sender, bounded};
+use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
+use sora_actors::stage::StageThread;
+use sora_actors::{
+    DenoiseController, JobTicket, PromptEmbedder, RingHop, Slots, StditWorker, VaeDecoder,
+};
+
+use crate::config::GraphLimits;
+use crate::error::PipelineError;
+
+/// What the stages compute with; one span of blocks for each worker, in order.
+pub struct GraphCompute<E, D, S, V> {
+    /// The text encoder.
+    pub encoder: E,
+    /// Sampling, and the transformer's ends.
+    pub denoiser: D,
+    /// The transformer's blocks, shared out among the workers.
+    pub spans: Vec<S>,
+    /// The video decoder.
+    pub decoder: V,
+}
+
+/// A running graph. It ends by itself, stage after stage, when `intake` is dropped.
+pub struct Graph {
+    /// Where jobs go in; its capacity is the queue's.
+    pub intake: Sender<JobTicket>,
+    /// Observers of all channels, in the order in which a job passes them.
+    pub channels: Vec<ChannelProbe>,
+    /// The stages, in the order in which they end.
+    pub stages: Vec<StageThread>,
+    /// The token slots.
+    pub slots: Slots,
+}
+
+/// Joins the stages together and starts them.
+///
+/// A token slot belongs to a job from its admission until the decoder takes its latent. Every channel that jobs with a
+/// slot pass has a place for each slot, so within the ring nothing ever waits to send, and there can be no deadlock.
+///
+/// # Errors
+/// The limits leave a stage without room, or a thread cannot be started.
+pub fn launch<E, D, S, V>(
+    compute: GraphCompute<E, D, S, V>,
+    limits: &GraphLimits,
+) -> Result<Graph, PipelineError>
+where
+    E: EmbedPrompts + 'static,
+    D: Denoise + 'static,
+    S: BlockSpan<Activation = D::Activation> + 'static,
+    V: DecodeLatent + 'static,
+{
+    let GraphCompute { encoder, denoiser, spans, decoder } = compute;
+    limits.check()?;
+    let slots = Slots::new(limits.token_slots);
+    let (intake, requests) = bounded("requests", limits.queue_capacity);
+    // One more place for the message that no more jobs come.
+    let (to_controller, inbox) = bounded("controller", limits.token_slots + 1);
+    let (to_decoder, latents) = bounded("latents", limits.token_slots);
+    let mut channels = vec![intake.probe(), to_controller.probe()];
+    let mut stages = Vec::new();
+
+    // From the last worker to the first, since each is told where to send.
+    let mut next = RingHop::Controller(to_controller.clone());
+    let (mut workers, mut ring_channels) = (Vec::new(), Vec::new());
+    for (index, span) in spans.into_iter().enumerate().rev() {
+        let (to_worker, tokens) = bounded(&format!("ring_{index}"), limits.token_slots);
+        ring_channels.push(to_worker.probe());
+        workers.push(StditWorker::new(index, span, tokens, next));
+        next = RingHop::Worker(to_worker);
+    }
+    channels.extend(ring_channels.into_iter().rev());
+    channels.push(to_decoder.probe());
+
+    let embedder =
+        PromptEmbedder::new(encoder, requests, limits.sweep_limit, slots.clone(), to_controller);
+    stages.push(StageThread::spawn(embedder)?);
+    stages.push(StageThread::spawn(DenoiseController::new(denoiser, inbox, next, to_decoder))?);
+    for worker in workers.into_iter().rev() {
+        stages.push(StageThread::spawn(worker)?);
+    }
+    stages.push(StageThread::spawn(VaeDecoder::new(decoder, latents))?);
+    Ok(Graph { intake, channels, stages, slots })
+}

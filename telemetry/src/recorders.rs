@@ -1,0 +1,157 @@
+//! Recording without naming: each helper takes its handles once, so that recording is an atomic addition.
+
+// The only place that may use the raw macros; everything else goes through these helpers.
+#![allow(clippy::disallowed_macros)]
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::names;
+
+/// Work, waits and items of one stage.
+#[derive(Clone)]
+pub struct StageMetrics {
+    busy_seconds: Histogram,
+    blocked_seconds: Histogram,
+    items_in: Counter,
+    items_out: Counter,
+}
+
+impl StageMetrics {
+    /// Recorder for the stage of this name.
+    pub fn new(stage: &str) -> Self {
+        let labels = [(names::LABEL_STAGE, stage.to_string())];
+        Self {
+            busy_seconds: histogram!(names::STAGE_BUSY_SECONDS, &labels),
+            blocked_seconds: histogram!(names::STAGE_BLOCKED_SECONDS, &labels),
+            items_in: counter!(names::STAGE_ITEMS_IN, &labels),
+            items_out: counter!(names::STAGE_ITEMS_OUT, &labels),
+        }
+    }
+
+    /// The stage worked for this long.
+    pub fn busy(&self, duration: Duration) {
+        self.busy_seconds.record(duration.as_secs_f64());
+    }
+
+    /// The stage waited for this long to hand something on.
+    pub fn blocked(&self, duration: Duration) {
+        self.blocked_seconds.record(duration.as_secs_f64());
+    }
+
+    /// The stage took this many items in.
+    pub fn items_in(&self, items: usize) {
+        self.items_in.increment(items as u64);
+    }
+
+    /// The stage passed this many items on.
+    pub fn items_out(&self, items: usize) {
+        self.items_out.increment(items as u64);
+    }
+}
+
+/// Depth and waits of one channel.
+#[derive(Clone)]
+pub struct ChannelMetrics {
+    depth: Gauge,
+    blocked_seconds: Histogram,
+}
+
+impl ChannelMetrics {
+    /// Recorder for the channel of this name; its capacity never changes.
+    pub fn new(channel: &str, capacity: usize) -> Self {
+        let labels = [(names::LABEL_CHANNEL, channel.to_string())];
+        gauge!(names::CHANNEL_CAPACITY_ITEMS, &labels).set(capacity as f64);
+        Self {
+            depth: gauge!(names::CHANNEL_DEPTH_ITEMS, &labels),
+            blocked_seconds: histogram!(names::CHANNEL_BLOCKED_SECONDS, &labels),
+        }
+    }
+
+    /// The channel holds this many items now.
+    pub fn depth(&self, items: usize) {
+        self.depth.set(items as f64);
+    }
+
+    /// A send waited this long for a free place.
+    pub fn blocked(&self, duration: Duration) {
+        self.blocked_seconds.record(duration.as_secs_f64());
+    }
+}
+
+/// Denoising steps and their drift.
+#[derive(Clone)]
+pub struct DenoiseMetrics {
+    steps_computed: Counter,
+    steps_leapt: Counter,
+    drift_cosine: Histogram,
+}
+
+impl DenoiseMetrics {
+    /// The recorder.
+    pub fn new() -> Self {
+        Self {
+            steps_computed: counter!(names::DENOISE_STEPS_COMPUTED),
+            steps_leapt: counter!(names::DENOISE_STEPS_LEAPT),
+            drift_cosine: histogram!(names::DENOISE_DRIFT_COSINE_RATIO),
+        }
+    }
+
+    /// A step ran the model; `cosine` is the drift against the step before it, where it was measured.
+    pub fn step_computed(&self, cosine: Option<f64>) {
+        self.steps_computed.increment(1);
+        if let Some(cosine) = cosine {
+            self.drift_cosine.record(cosine);
+        }
+    }
+
+    /// A leap made this many steps unnecessary.
+    pub fn leapt_over(&self, steps: usize) {
+        self.steps_leapt.increment(steps as u64);
+    }
+}
+
+impl Default for DenoiseMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What became of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptOutcome {
+    /// Its video is complete.
+    Finished,
+    /// A stage failed it.
+    Failed,
+    /// Its sender gave up on it.
+    Cancelled,
+}
+
+impl PromptOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A prompt is over, this long after it was submitted.
+pub fn record_prompt(outcome: PromptOutcome, duration: Duration) {
+    let labels = [(names::LABEL_OUTCOME, outcome.label())];
+    counter!(names::PROMPTS, &labels).increment(1);
+    histogram!(names::PROMPT_SECONDS, &labels).record(duration.as_secs_f64());
+}
+
+/// A prompt was not accepted: the queue was full.
+pub fn record_refusal() {
+    counter!(names::PROMPTS, names::LABEL_OUTCOME => "refused").increment(1);
+}
+
+/// This many accepted prompts wait.
+pub fn record_queue_depth(prompts: usize) {
+    gauge!(names::QUEUE_DEPTH_PROMPTS).set(prompts as f64);
+}
