@@ -13,15 +13,25 @@ fn clip(format: VideoFormat) -> Vec<RgbFrame> {
     let side = format.width_px / 3;
     let frame = |index: usize| {
         let left = index * (format.width_px - side) / format.num_frames;
-        let inside = |x: usize, y: usize| (left..left + side).contains(&x) && (side..2 * side).contains(&y);
+        let inside =
+            |x: usize, y: usize| (left..left + side).contains(&x) && (side..2 * side).contains(&y);
         let pixels = (0..format.height_px).flat_map(|y| (0..format.width_px).map(move |x| (x, y)));
-        RgbFrame(pixels.flat_map(|(x, y)| if inside(x, y) { [220, 30, 40] } else { [20, 60, 200] }).collect())
+        RgbFrame(
+            pixels
+                .flat_map(|(x, y)| if inside(x, y) { [220, 30, 40] } else { [20, 60, 200] })
+                .collect(),
+        )
     };
     (0..format.num_frames).map(frame).collect()
 }
 
 /// Writes a clip in chunks of 17 frames, as the decoder delivers them.
-fn write(kind: SinkKind, path: &Path, format: VideoFormat, frames: &[RgbFrame]) -> Result<(), SinkError> {
+fn write(
+    kind: SinkKind,
+    path: &Path,
+    format: VideoFormat,
+    frames: &[RgbFrame],
+) -> Result<(), SinkError> {
     let mut sink = kind.open(path, path, format)?;
     for (index, frames) in frames.chunks(17).enumerate() {
         sink.write_chunk(&chunk(index * 17, format, frames))?;
@@ -38,7 +48,8 @@ fn format(width_px: usize, height_px: usize, num_frames: usize, fps: f64) -> Vid
 }
 
 fn png_pixels(path: &Path) -> ((u32, u32), Vec<u8>) {
-    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap())).read_info().unwrap();
+    let mut reader =
+        png::Decoder::new(BufReader::new(File::open(path).unwrap())).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     ((info.width, info.height), pixels)
@@ -56,7 +67,10 @@ fn extensions_choose_the_sink() {
         assert_eq!(SinkKind::of(Path::new(path)).unwrap(), kind, "{path}");
     }
     let error = SinkKind::of(Path::new("film.avi")).unwrap_err().to_string();
-    assert!(error.contains("film.avi") && error.contains(".mp4") && error.contains(".gif"), "{error}");
+    assert!(
+        error.contains("film.avi") && error.contains(".mp4") && error.contains(".gif"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -71,7 +85,8 @@ fn a_gif_keeps_flat_colours_exactly_and_lasts_as_long_as_the_video() {
     let (mut hundredths, mut count) = (0, 0);
     while let Some(frame) = decoder.read_next_frame().unwrap() {
         hundredths += u32::from(frame.delay);
-        let rgb: Vec<u8> = frame.buffer.chunks_exact(4).flat_map(|pixel| pixel[..3].to_vec()).collect();
+        let rgb: Vec<u8> =
+            frame.buffer.chunks_exact(4).flat_map(|pixel| pixel[..3].to_vec()).collect();
         assert_eq!(rgb, frames[count].0, "frame {count}");
         count += 1;
     }
@@ -144,14 +159,19 @@ fn a_full_disk_is_told_with_file_and_bytes() {
     // A device that accepts no byte stands for a disk without space.
     for kind in [SinkKind::DEFAULT, SinkKind::Gif, SinkKind::ContactSheet] {
         let format = format(64, 64, 34, 8.0);
-        let attempt = kind.open(Path::new("/dev/full"), Path::new("films/out"), format).and_then(|mut sink| {
-            sink.write_chunk(&chunk(0, format, &clip(format)))?;
-            sink.finish()
-        });
+        let attempt = kind.open(Path::new("/dev/full"), Path::new("films/out"), format).and_then(
+            |mut sink| {
+                sink.write_chunk(&chunk(0, format, &clip(format)))?;
+                sink.finish()
+            },
+        );
         let error = attempt.unwrap_err();
         assert!(matches!(error, SinkError::Io { .. }), "{kind}: {error:?}");
         let text = error.to_string();
-        assert!(text.contains("films/out") && text.contains("bytes") && text.contains("space"), "{kind}: {text}");
+        assert!(
+            text.contains("films/out") && text.contains("bytes") && text.contains("space"),
+            "{kind}: {text}"
+        );
     }
 }
 
@@ -207,14 +227,15 @@ mod mp4 {
     }
 
     fn rgb(picture: &impl YUVSource) -> Vec<u8> {
-        let ((width, height), (luma_stride, chroma_stride, _)) = (picture.dimensions(), picture.strides());
+        let ((width, height), (luma_stride, chroma_stride, _)) =
+            (picture.dimensions(), picture.strides());
         let mut rgb = Vec::with_capacity(width * height * 3);
         for y in 0..height {
             for x in 0..width {
                 let at = y / 2 * chroma_stride + x / 2;
                 let luma = (f64::from(picture.y()[y * luma_stride + x]) - 16.0) * 255.0 / 219.0;
-                let [blue, red] =
-                    [picture.u()[at], picture.v()[at]].map(|value| (f64::from(value) - 128.0) * 255.0 / 224.0);
+                let [blue, red] = [picture.u()[at], picture.v()[at]]
+                    .map(|value| (f64::from(value) - 128.0) * 255.0 / 224.0);
                 let (red, blue) = (luma + 1.5748 * red, luma + 1.8556 * blue);
                 let green = (luma - 0.2126 * red - 0.0722 * blue) / 0.7152;
                 rgb.extend([red, green, blue].map(|value| value.round().clamp(0.0, 255.0) as u8));
@@ -225,7 +246,8 @@ mod mp4 {
 
     fn psnr(a: &[u8], b: &[u8]) -> f64 {
         assert_eq!(a.len(), b.len());
-        let squares: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+        let squares: f64 =
+            a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
         10.0 * (255.0f64.powi(2) / (squares / a.len() as f64)).log10()
     }
 
@@ -240,12 +262,16 @@ mod mp4 {
         assert_eq!(film.key_frames, [0, 16, 32]);
         for (index, (decoded, frame)) in film.frames.iter().zip(&frames).enumerate() {
             let psnr = psnr(decoded, &frame.0);
-            // What half-resolution colour costs at the square's edges; a wrong matrix gives 26 dB.
-            assert!(psnr > 30.0, "frame {index}: {psnr} dB");
+            // Half-resolution colour costs this much at the square's edges.
+            assert!(psnr > 25.0, "frame {index}: {psnr} dB");
+            // Away from them only the quantiser takes anything; another matrix would be 20 levels off.
+            for (x, y) in [(3, 3), (60, 60), (index * 43 / 40 + 10, 32)] {
+                let at = (y * 64 + x) * 3;
+                let (found, wanted) = (&decoded[at..at + 3], &frame.0[at..at + 3]);
+                let near = found.iter().zip(wanted).all(|(a, b)| a.abs_diff(*b) <= 4);
+                assert!(near, "frame {index} at {x},{y}: {found:?} instead of {wanted:?}");
+            }
         }
-        // Away from edges nothing but the quantiser is lost.
-        let corner = &film.frames[39][..3];
-        assert!(corner.iter().zip([20u8, 60, 200]).all(|(a, b)| a.abs_diff(b) <= 2), "{corner:?}");
     }
 
     #[test]
@@ -285,7 +311,8 @@ mod mp4 {
     #[test]
     fn sizes_that_the_encoder_lacks_are_refused_before_the_work() {
         for (width_px, height_px) in [(8, 64), (64, 8), (4000, 64), (2200, 2200)] {
-            let refused = SinkKind::Mp4.check(format(width_px, height_px, 1, 8.0), Path::new("a.mp4"));
+            let refused =
+                SinkKind::Mp4.check(format(width_px, height_px, 1, 8.0), Path::new("a.mp4"));
             assert!(matches!(refused, Err(SinkError::Format { .. })), "{width_px}x{height_px}");
         }
         SinkKind::Mp4.check(format(2160, 3840, 1, 8.0), Path::new("a.mp4")).unwrap();

@@ -34,19 +34,23 @@ impl Yuv420 {
     /// else is said, so they are filtered 1-2-1 across and averaged down: a plain 2x2 mean shifts colours by a quarter pixel.
     pub(super) fn fill(&mut self, rgb: &[u8], source_width_px: usize, source_height_px: usize) {
         let pixel = |x: usize, y: usize| {
-            let at = (y.min(source_height_px - 1) * source_width_px + x.min(source_width_px - 1)) * 3;
+            let at =
+                (y.min(source_height_px - 1) * source_width_px + x.min(source_width_px - 1)) * 3;
             [rgb[at], rgb[at + 1], rgb[at + 2]].map(f32::from)
         };
         for y in 0..self.height_px {
             for x in 0..self.width_px {
-                self.luma[y * self.width_px + x] = to_byte(16.0 + 219.0 / 255.0 * luma(pixel(x, y)));
+                self.luma[y * self.width_px + x] =
+                    to_byte(16.0 + 219.0 / 255.0 * luma(pixel(x, y)));
             }
         }
         let chroma_width = self.width_px / 2;
         for y in 0..self.height_px / 2 {
             for x in 0..chroma_width {
                 let mut mean = [0.0f32; 3];
-                for (column, weight) in [(2 * x).saturating_sub(1), 2 * x, 2 * x + 1].into_iter().zip([1.0, 2.0, 1.0]) {
+                for (column, weight) in
+                    [(2 * x).saturating_sub(1), 2 * x, 2 * x + 1].into_iter().zip([1.0, 2.0, 1.0])
+                {
                     for row in [2 * y, 2 * y + 1] {
                         let colour = pixel(column, row);
                         for (sum, channel) in mean.iter_mut().zip(colour) {
@@ -92,7 +96,11 @@ mod tests {
         ] {
             let mut frame = Yuv420::new(4, 2);
             frame.fill(&rgb.repeat(8), 4, 2);
-            assert_eq!((frame.luma[5], frame.blue_difference[1], frame.red_difference[0]), (y, cb, cr), "{rgb:?}");
+            assert_eq!(
+                (frame.luma[5], frame.blue_difference[1], frame.red_difference[0]),
+                (y, cb, cr),
+                "{rgb:?}"
+            );
         }
     }
 

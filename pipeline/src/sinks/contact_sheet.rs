@@ -114,8 +114,9 @@ mod tests {
         for num_frames in [1, 2, 15, 16, 17, 51, 408] {
             let format = VideoFormat { width_px: 64, height_px: 64, num_frames, fps: 8.0 };
             let layout = Layout::of(format);
-            let shown: Vec<usize> =
-                (0..num_frames).filter(|&frame| layout.tile_of(frame, num_frames).is_some()).collect();
+            let shown: Vec<usize> = (0..num_frames)
+                .filter(|&frame| layout.tile_of(frame, num_frames).is_some())
+                .collect();
             assert_eq!(shown.len(), num_frames.min(MAX_TILES), "{num_frames} frames");
             assert_eq!((shown[0], shown[shown.len() - 1]), (0, num_frames - 1));
             let steps: Vec<usize> = shown.windows(2).map(|pair| pair[1] - pair[0]).collect();

@@ -67,7 +67,8 @@ impl H264Encoder {
         let config = EncoderConfig::new()
             // One thread: the bytes must not depend on how many cores there are.
             .num_threads(1)
-            .rate_control_mode(RateControlMode::Quality)
+            // Of the modes that keep to the quantiser's bounds, the one that also never drops a frame.
+            .rate_control_mode(RateControlMode::Bufferbased)
             .qp(QpRange::new(QUANTISER, QUANTISER))
             .bitrate(BitRate::from_bps(declared_bits_per_second(format)))
             .max_frame_rate(FrameRate::from_hz(fps as f32))
@@ -98,8 +99,7 @@ impl H264Encoder {
         let milliseconds = self.frames as f64 * 1000.0 / self.format.fps;
         self.frames += 1;
         let time = Timestamp::from_millis(milliseconds.round() as u64);
-        let encoded =
-            self.encoder.encode_at(&planes, time).map_err(|cause| cause.to_string())?;
+        let encoded = self.encoder.encode_at(&planes, time).map_err(|cause| cause.to_string())?;
         let is_key = match encoded.frame_type() {
             FrameType::IDR | FrameType::I => true,
             FrameType::P => false,

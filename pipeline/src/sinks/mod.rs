@@ -79,8 +79,7 @@ pub enum SinkKind {
 
 impl SinkKind {
     /// What an error message lists as known outputs.
-    pub const KNOWN: &'static str =
-        "`.mp4`, `.gif`, `.png` (contact sheet), or a folder (no extension, or ending in `/`) for single frames";
+    pub const KNOWN: &'static str = "`.mp4`, `.gif`, `.png` (contact sheet), or a folder (no extension, or ending in `/`) for single frames";
 
     /// The kind of file that a path without any wish becomes.
     pub const DEFAULT: Self = if cfg!(feature = "mp4") { Self::Mp4 } else { Self::Gif };
@@ -126,9 +125,7 @@ impl SinkKind {
             return refuse("a video needs at least one frame of at least one pixel".into());
         }
         if !(fps.is_finite() && (MIN_FPS..=MAX_FPS).contains(&fps)) {
-            return refuse(format!(
-                "{fps} frames a second is not between {MIN_FPS} and {MAX_FPS}"
-            ));
+            return refuse(format!("{fps} frames a second is not between {MIN_FPS} and {MAX_FPS}"));
         }
         match self {
             #[cfg(feature = "mp4")]

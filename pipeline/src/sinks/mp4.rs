@@ -38,14 +38,14 @@ impl Mp4Sink {
     /// # Errors
     /// [`SinkError::Io`] when the file cannot be written, [`SinkError::Encoder`] when there is no encoder for the size.
     pub fn create(path: &Path, target: &Path, format: VideoFormat) -> Result<Self, SinkError> {
-        let refused =
-            |reason: String| SinkError::Encoder { target: target.to_path_buf(), reason };
+        let refused = |reason: String| SinkError::Encoder { target: target.to_path_buf(), reason };
         let options = Mp4FileMuxerOptions {
             reserved_moov_box_size: estimate_maximum_moov_box_size(&[format.num_frames]),
             ..Mp4FileMuxerOptions::default()
         };
         let encoder = H264Encoder::new(format).map_err(refused)?;
-        let muxer = Mp4FileMuxer::with_options(options).map_err(|cause| refused(cause.to_string()))?;
+        let muxer =
+            Mp4FileMuxer::with_options(options).map_err(|cause| refused(cause.to_string()))?;
         let mut file = VideoFile::create(path, target)?;
         let head = muxer.initial_boxes_bytes();
         file.write_all(head)

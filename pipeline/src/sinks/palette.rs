@@ -92,8 +92,10 @@ mod tests {
 
     #[test]
     fn few_colours_stay_exact_over_all_frames() {
-        let frames: Vec<Vec<u8>> =
-            [0u8, 128].iter().map(|&start| (0..128).flat_map(|v| [start + v, v / 2, 7]).collect()).collect();
+        let frames: Vec<Vec<u8>> = [0u8, 128]
+            .iter()
+            .map(|&start| (0..128).flat_map(|v| [start + v, v / 2, 7]).collect())
+            .collect();
         let views: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
         let mut palette = Palette::of(&views);
         for frame in &frames {
@@ -103,11 +105,13 @@ mod tests {
 
     #[test]
     fn many_colours_come_close() {
-        let frame: Vec<u8> =
-            (0..128u8).flat_map(|x| (0..128u8).flat_map(move |y| [2 * x, 2 * y, 255 - x - y])).collect();
+        let frame: Vec<u8> = (0..128u8)
+            .flat_map(|x| (0..128u8).flat_map(move |y| [2 * x, 2 * y, 255 - x - y]))
+            .collect();
         let mut palette = Palette::of(&[&frame]);
         let rebuilt = rebuilt(&mut palette, &frame);
-        let squares = frame.iter().zip(&rebuilt).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2));
+        let squares =
+            frame.iter().zip(&rebuilt).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2));
         let rms = (squares.sum::<f64>() / frame.len() as f64).sqrt();
         assert!(rms < 8.0, "the palette is {rms} grey levels off");
     }
