@@ -11,6 +11,7 @@ pub mod error;
 mod job;
 mod job_events;
 pub mod messages;
+pub mod open_sora;
 mod prompt_embedder;
 mod slots;
 pub mod stage;

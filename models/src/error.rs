@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::weights::CheckpointMismatch;
+
 /// Result of every fallible call of this crate.
 pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 
@@ -92,20 +94,16 @@ pub enum ModelError {
         found: Vec<usize>,
     },
 
-    /// The checkpoint holds tensors that the architecture does not know.
+    /// A checkpoint that does not hold exactly what its config asks for.
     #[error(
-        "{} holds {count} tensors that this architecture does not use (first: {}): \
-         the config belongs to another checkpoint",
-        file.display(),
-        names.join(", ")
+        "{} does not fit its config.json: {mismatch}: the config belongs to another checkpoint, or the file is damaged",
+        file.display()
     )]
-    LeftoverTensors {
+    CheckpointMismatch {
         /// The checkpoint.
         file: PathBuf,
-        /// How many there are.
-        count: usize,
-        /// The first few names.
-        names: Vec<String>,
+        /// What is missing, of another shape, or left over.
+        mismatch: Box<CheckpointMismatch>,
     },
 
     /// The device cannot be used.
@@ -147,7 +145,7 @@ impl ModelError {
             | Self::CorruptFile { .. }
             | Self::MissingTensor { .. }
             | Self::TensorShape { .. }
-            | Self::LeftoverTensors { .. } => ErrorKind::BadModel,
+            | Self::CheckpointMismatch { .. } => ErrorKind::BadModel,
             Self::Device { .. } => ErrorKind::Device,
             Self::NotFinite { .. } | Self::Compute(_) => ErrorKind::Compute,
         }

@@ -6,6 +6,7 @@
 
 pub mod device;
 pub mod error;
+pub mod generation;
 pub mod mask_strategy;
 pub mod nn;
 pub mod probe;

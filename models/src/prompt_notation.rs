@@ -1,12 +1,12 @@
 //! What Open-Sora's users write into and behind a prompt: score suffixes, prompts that change from loop to loop,
 //! references as JSON.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{ModelError, Result};
 
 /// Scores that condition the video through its prompt.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PromptScores {
     /// How beautiful the video is; 6.5 is Open-Sora's advice.
     pub aesthetic: Option<f64>,

@@ -11,7 +11,7 @@ use crate::error::PayloadError;
 pub use event::{JobEvent, JobSummary, StageSeconds};
 pub use latent::Latent;
 pub use prompt_embedding::PromptEmbedding;
-pub use request::{CaptionScores, GenerationRequest, JobId};
+pub use request::{GenerationRequest, JobId};
 pub use video_chunk::{RgbFrame, VideoChunk};
 
 /// Refuses a payload that another version of this program wrote, instead of misreading it.

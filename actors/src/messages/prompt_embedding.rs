@@ -72,6 +72,17 @@ impl PromptEmbedding {
             .to_dtype(dtype)?)
     }
 
+    /// The mask as a tensor.
+    ///
+    /// # Shapes
+    /// `[1, L]` in U8.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn mask_tensor(&self, device: &Device) -> Result<Tensor, PayloadError> {
+        Ok(Tensor::from_slice(&self.mask, (1, self.mask.len()), device)?)
+    }
+
     /// How many tokens are the prompt's own, the end token included.
     pub fn tokens(&self) -> usize {
         self.mask.iter().filter(|&&own| own != 0).count()

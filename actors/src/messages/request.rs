@@ -3,7 +3,11 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sora_models::ModelError;
+use sora_models::generation::VideoSettings;
+use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::SamplingSettings;
+use sora_models::sizes::VideoSize;
 
 /// Names one job for as long as the pipeline runs; ids rise in order of submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,20 +20,6 @@ impl fmt::Display for JobId {
     }
 }
 
-/// What Open-Sora appends to a caption to steer quality and motion.
-///
-/// # Source
-/// Open-Sora v1.2 `opensora/utils/inference_utils.py`, `append_score_to_prompts`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct CaptionScores {
-    /// Aesthetic score; the published model saw about 4 to 7.
-    pub aesthetic: Option<f64>,
-    /// Motion score (optical flow); higher asks for more motion.
-    pub motion: Option<f64>,
-    /// Camera motion in words: `pan left`, `zoom in`, `static`.
-    pub camera_motion: Option<String>,
-}
-
 /// One video to generate: everything that its bits depend on, besides the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerationRequest {
@@ -37,9 +27,9 @@ pub struct GenerationRequest {
     pub prompt: String,
     /// Seed of the initial noise. The same request with the same seed gives the same video.
     pub seed: u64,
-    /// Width of a frame in pixels.
+    /// Width of a frame in pixels. Pixels beyond a multiple of 8 are not generated.
     pub width_px: usize,
-    /// Height of a frame in pixels.
+    /// Height of a frame in pixels; as the width.
     pub height_px: usize,
     /// Number of frames.
     pub num_frames: usize,
@@ -48,5 +38,38 @@ pub struct GenerationRequest {
     /// Steps, guidance, leap and token merging.
     pub sampling: SamplingSettings,
     /// Scores to append to the caption.
-    pub scores: CaptionScores,
+    pub scores: PromptScores,
+}
+
+impl GenerationRequest {
+    /// The video, apart from its prompt and its seed.
+    pub fn video_settings(&self) -> VideoSettings {
+        VideoSettings {
+            size: VideoSize {
+                height_px: self.height_px,
+                width_px: self.width_px,
+                frames: self.num_frames,
+            },
+            frames_per_second: self.fps,
+            sampling: self.sampling.clone(),
+        }
+    }
+
+    /// Whether any model could fulfil this; what depends on the model is found by the stages.
+    ///
+    /// # Errors
+    /// [`ModelError::BadInput`] saying what would be accepted.
+    pub fn check(&self) -> Result<(), ModelError> {
+        if self.prompt.trim().is_empty() {
+            return Err(ModelError::bad_input("the prompt is empty: say what the video shall show"));
+        }
+        if !(self.fps.is_finite() && self.fps > 0.0) {
+            return Err(ModelError::bad_input(format!(
+                "{} frames a second: expected a number above 0",
+                self.fps
+            )));
+        }
+        self.video_settings().size.latent()?;
+        self.sampling.check()
+    }
 }

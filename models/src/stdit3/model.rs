@@ -59,6 +59,11 @@ impl Stdit3Ends {
         &self.config
     }
 
+    /// Where the weights come from; their dtype and device are those of the computation.
+    pub fn weights(&self) -> &Weights {
+        &self.root
+    }
+
     /// Appends as many rows of the null caption as there are prompts: what guidance compares the prompts with.
     ///
     /// # Shapes

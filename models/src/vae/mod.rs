@@ -1,1 +1,37 @@
-//! (module)
+//! The video autoencoder of Open-Sora v1.2, both directions: pixels to latents and back.
+//!
+//! Two networks in a row. The [spatial](spatial) one works on single frames and makes height and width 8 times smaller
+//! (`AutoencoderKL` in SDXL's layout); the [temporal](temporal) one works on chunks of 17 such frames and makes them 5
+//! (`VAE_Temporal_SD`, causal in time). Chunks do not see each other, which is what lets [`FrameStream`] hand out pixels
+//! early and keep its memory independent of a video's length.
+//!
+//! # Source
+//! `opensora/models/vae/` of Open-Sora v1.2; `AutoencoderKL` of diffusers.
+
+mod config;
+mod encoder;
+mod frame_stream;
+mod posterior;
+mod rgb;
+mod spatial;
+mod temporal;
+#[cfg(test)]
+mod tests;
+mod video_vae;
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::nn::GroupNorm;
+
+pub use config::{Activation, SpatialArchitecture, SpatialVaeConfig};
+pub use config::{TemporalArchitecture, TemporalVaeConfig, VaeConfig};
+pub use frame_stream::FrameStream;
+pub use posterior::PosteriorNoise;
+pub use rgb::to_rgb8;
+pub use video_vae::VideoVae;
+
+/// The pair that stands before nearly every convolution of both networks.
+fn norm_silu(norm: &GroupNorm, x: &Tensor) -> Result<Tensor> {
+    Ok(norm.forward(x)?.silu()?)
+}

@@ -9,6 +9,8 @@ mod conditioning;
 mod diffusion;
 mod sampling;
 mod tables;
+mod text;
+mod video;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -97,6 +99,10 @@ fn run_kind(case: &Case, device: &Device) -> Result<CaseCheck> {
         "rflow_timesteps" => sampling::run_timesteps(case),
         "sizes" => tables::run(case),
         "stdit3" => diffusion::run(case, device),
+        "t5" => text::t5(case, device),
+        "tokenizer" => text::tokenizer(case, device),
+        "vae_decode" => video::decode(case, device),
+        "vae_encode" => video::encode(case, device),
         unknown => Err(case.unusable(format!("its kind `{unknown}` is not known to this version"))),
     }
 }

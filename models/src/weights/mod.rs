@@ -3,8 +3,15 @@
 //! [`Weights`] is what model constructors see: a name prefix, a compute dtype and a device over some
 //! [`TensorSource`]. Nothing is read before a constructor asks for it, so a block costs its own bytes only.
 
+mod checkpoint;
+mod file_bytes;
+pub mod names;
+mod pickle;
+mod pytorch_file;
 mod recorder;
 mod safetensors_file;
+mod stored_tensor;
+mod validate;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -14,8 +21,11 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::error::{ModelError, Result};
 
+pub use checkpoint::Checkpoint;
+pub use pytorch_file::PytorchFile;
 pub use recorder::ParameterRecorder;
 pub use safetensors_file::SafetensorsFile;
+pub use validate::{CheckpointMismatch, validate};
 
 /// A tensor's header: known without reading its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +49,42 @@ pub trait TensorSource: Send + Sync {
     /// The header of one tensor; `None` when there is no such tensor.
     fn info(&self, name: &str) -> Option<TensorInfo>;
 
+    /// The raw bytes of each file behind this source; none for sources that are no files.
+    fn contents(&self) -> Vec<(&Path, &[u8])> {
+        Vec::new()
+    }
+
     /// Reads one tensor in its stored dtype. `shape` is what the caller wants; the caller checks it.
     ///
     /// # Errors
     /// [`ModelError::MissingTensor`], or whatever reading the file brings up.
     fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor>;
+
+    /// Reads some rows of the first axis, in the given order, in the stored dtype. `shape` is that of the whole
+    /// tensor. Sources on disk read those rows alone: an embedding table may be larger than memory.
+    ///
+    /// # Errors
+    /// As [`TensorSource::read`]; [`ModelError::BadInput`] when there is no such row.
+    fn read_rows(
+        &self,
+        name: &str,
+        shape: &Shape,
+        rows: &[u32],
+        device: &Device,
+    ) -> Result<Tensor> {
+        let rows = Tensor::new(rows, device)?;
+        Ok(self.read(name, shape, device)?.index_select(&rows, 0)?)
+    }
+}
+
+/// The error for a tensor that `file` does not have.
+fn missing_tensor(file: &Path, name: &str, shape: &Shape) -> ModelError {
+    ModelError::MissingTensor {
+        file: file.to_path_buf(),
+        tensor: name.to_string(),
+        shape: shape.dims().to_vec(),
+        hint: String::new(),
+    }
 }
 
 /// A named place within a [`TensorSource`], as `state_dict` prefixes name it.
@@ -78,15 +119,38 @@ impl Weights {
     pub fn tensor(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let (name, shape) = (self.full_name(name), shape.into());
         let tensor = self.source.read(&name, &shape, &self.device)?;
-        if tensor.shape() != &shape {
-            return Err(ModelError::TensorShape {
-                file: self.source.location().to_path_buf(),
-                tensor: name,
-                expected: shape.into_dims(),
-                found: tensor.dims().to_vec(),
-            });
-        }
+        self.check_shape(&name, &shape, tensor.dims())?;
         Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    /// Reads some rows of a table of `shape` and casts them to the compute dtype. Only those rows are read, so a
+    /// lookup in an embedding table costs no more memory than its result.
+    ///
+    /// # Shapes
+    /// `[rows.len(), shape[1..]]`.
+    ///
+    /// # Errors
+    /// [`ModelError::MissingTensor`], [`ModelError::TensorShape`], or [`ModelError::BadInput`] when a row is beyond
+    /// the table.
+    pub fn rows(&self, name: &str, shape: impl Into<Shape>, rows: &[u32]) -> Result<Tensor> {
+        let (name, shape) = (self.full_name(name), shape.into());
+        if let Some(info) = self.source.info(&name) {
+            self.check_shape(&name, &shape, &info.shape)?;
+        }
+        let tensor = self.source.read_rows(&name, &shape, rows, &self.device)?;
+        Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    fn check_shape(&self, name: &str, expected: &Shape, found: &[usize]) -> Result<()> {
+        if expected.dims() == found {
+            return Ok(());
+        }
+        Err(ModelError::TensorShape {
+            file: self.location(),
+            tensor: name.to_string(),
+            expected: expected.dims().to_vec(),
+            found: found.to_vec(),
+        })
     }
 
     /// Whether the checkpoint has this tensor.

@@ -45,4 +45,16 @@ impl TensorSource for ParameterRecorder {
         asked.insert(name.to_string(), shape.dims().to_vec());
         Ok(Tensor::zeros((), DType::F32, device)?.broadcast_as(shape)?)
     }
+
+    fn read_rows(
+        &self,
+        name: &str,
+        shape: &Shape,
+        rows: &[u32],
+        device: &Device,
+    ) -> Result<Tensor> {
+        let table = self.read(name, shape, device)?;
+        // All rows are the same zeros, so any of them will do; an empty selection must still be one.
+        Ok(table.narrow(0, 0, 1)?.broadcast_as([&[rows.len()], &shape.dims()[1..]].concat())?)
+    }
 }

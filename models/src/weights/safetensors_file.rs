@@ -1,34 +1,20 @@
 //! One `.safetensors` file, memory-mapped or compiled in.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Shape, Tensor};
-use memmap2::Mmap;
 use safetensors::tensor::{Metadata, SafeTensors};
 
-use super::{TensorInfo, TensorSource};
+use super::file_bytes::FileBytes;
+use super::stored_tensor::StoredTensor;
+use super::{TensorInfo, TensorSource, missing_tensor};
 use crate::error::{ModelError, Result};
-
-enum Bytes {
-    Mapped(Mmap),
-    Static(Cow<'static, [u8]>),
-}
-
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Static(bytes) => bytes,
-        }
-    }
-}
 
 /// A safetensors file: the header is parsed and checked at once, data is read when asked for.
 pub struct SafetensorsFile {
     path: PathBuf,
-    bytes: Bytes,
+    bytes: FileBytes,
     header: Metadata,
     data_start: usize,
 }
@@ -39,12 +25,7 @@ impl SafetensorsFile {
     /// # Errors
     /// [`ModelError::Io`], or [`ModelError::CorruptFile`] when the header does not fit the file's length.
     pub fn open(path: &Path) -> Result<Self> {
-        let io = |source| ModelError::Io { file: path.to_path_buf(), source };
-        let file = File::open(path).map_err(io)?;
-        // SAFETY: the map is read-only and private to this process; a file that another process shortens
-        // while it is mapped raises a bus error, as with every memory-mapped model format.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Self::new(path.to_path_buf(), Bytes::Mapped(map))
+        Self::new(path.to_path_buf(), FileBytes::map(path)?)
     }
 
     /// Uses bytes that are part of the program, or already in memory; `label` stands in for the path in errors.
@@ -52,10 +33,10 @@ impl SafetensorsFile {
     /// # Errors
     /// [`ModelError::CorruptFile`].
     pub fn from_bytes(label: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
-        Self::new(PathBuf::from(label), Bytes::Static(bytes.into()))
+        Self::new(PathBuf::from(label), FileBytes::InMemory(bytes.into()))
     }
 
-    fn new(path: PathBuf, bytes: Bytes) -> Result<Self> {
+    fn new(path: PathBuf, bytes: FileBytes) -> Result<Self> {
         let corrupt = |reason: String| ModelError::CorruptFile { file: path.clone(), reason };
         let (header_bytes, header) = SafeTensors::read_metadata(bytes.as_slice())
             .map_err(|cause| corrupt(format!("its header cannot be read ({cause})")))?;
@@ -64,7 +45,23 @@ impl SafetensorsFile {
         if expected != found {
             return Err(corrupt(format!("its header promises {expected} bytes, it has {found}")));
         }
+        for (name, info) in header.tensors() {
+            if DType::try_from(info.dtype).is_err() {
+                return Err(corrupt(format!(
+                    "tensor `{name}` has dtype {:?}, which is not supported",
+                    info.dtype
+                )));
+            }
+        }
         Ok(Self { path, bytes, header, data_start })
+    }
+
+    fn stored(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let info = self.header.info(name)?;
+        let dtype = DType::try_from(info.dtype).ok()?;
+        let (start, end) = info.data_offsets;
+        let data = &self.bytes.as_slice()[self.data_start + start..self.data_start + end];
+        Some(StoredTensor::contiguous(data, dtype, &info.shape))
     }
 }
 
@@ -86,19 +83,23 @@ impl TensorSource for SafetensorsFile {
         Some(TensorInfo { shape: info.shape.clone(), dtype, stored_bytes: (end - start) as u64 })
     }
 
+    fn contents(&self) -> Vec<(&Path, &[u8])> {
+        vec![(&self.path, self.bytes.as_slice())]
+    }
+
     fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
-        let info = self.header.info(name).ok_or_else(|| ModelError::MissingTensor {
-            file: self.path.clone(),
-            tensor: name.to_string(),
-            shape: shape.dims().to_vec(),
-            hint: String::new(),
-        })?;
-        let dtype = DType::try_from(info.dtype).map_err(|_| ModelError::CorruptFile {
-            file: self.path.clone(),
-            reason: format!("tensor `{name}` has dtype {:?}, which is not supported", info.dtype),
-        })?;
-        let (start, end) = info.data_offsets;
-        let data = &self.bytes.as_slice()[self.data_start + start..self.data_start + end];
-        Ok(Tensor::from_raw_buffer(data, dtype, &info.shape, device)?)
+        let stored = self.stored(name).ok_or_else(|| missing_tensor(&self.path, name, shape))?;
+        stored.read(device)
+    }
+
+    fn read_rows(
+        &self,
+        name: &str,
+        shape: &Shape,
+        rows: &[u32],
+        device: &Device,
+    ) -> Result<Tensor> {
+        let stored = self.stored(name).ok_or_else(|| missing_tensor(&self.path, name, shape))?;
+        stored.read_rows(rows, device)
     }
 }

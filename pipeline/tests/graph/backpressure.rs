@@ -47,7 +47,7 @@ async fn a_blocked_graph_takes_exactly_what_its_edges_hold() {
         assert_eq!(snapshot.free_token_slots, 0);
         for channel in &snapshot.channels {
             assert!(channel.depth <= channel.capacity, "{channel:?}");
-            // Only the two ends wait for room; inside the ring nothing ever does.
+            // Submitting refuses instead of waiting, and inside the ring there is always room.
             assert_eq!(channel.blocked_seconds, 0.0, "{channel:?}");
         }
         stagecraft.open(Place::Decoder);

@@ -8,9 +8,7 @@ use sora_actors::StageFailure;
 use sora_actors::compute::{
     BlockSpan, Computed, DecodeLatent, Denoise, EmbedPrompts, EmbeddedPrompt, StepReport,
 };
-use sora_actors::messages::{
-    GenerationRequest, Latent, PromptEmbedding, RgbFrame, VideoChunk,
-};
+use sora_actors::messages::{GenerationRequest, Latent, PromptEmbedding, RgbFrame, VideoChunk};
 use sora_models::ModelError;
 use sora_pipeline::topology::GraphCompute;
 
@@ -177,11 +175,7 @@ impl Denoise for FakeDenoiser {
     type Run = FakeRun;
     type Activation = Number;
 
-    fn start(
-        &self,
-        request: &GenerationRequest,
-        embedding: &PromptEmbedding,
-    ) -> Computed<FakeRun> {
+    fn start(&self, request: &GenerationRequest, embedding: &PromptEmbedding) -> Computed<FakeRun> {
         let number = Number { prompt: request.prompt.clone(), value: embedding.values[0] as u32 };
         let (steps, num_frames) = (request.sampling.steps, request.num_frames);
         Ok(FakeRun { number, step: 0, steps, num_frames })

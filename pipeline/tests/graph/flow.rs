@@ -7,9 +7,12 @@ use sora_actors::messages::{JobEvent, VideoChunk};
 use crate::fakes::{CHUNK_FRAMES, Place, Stagecraft, expected_pixel};
 use crate::{events, in_time, limits, request, start};
 
+fn chunk_of(event: &JobEvent) -> Option<&VideoChunk> {
+    if let JobEvent::Chunk(chunk) = event { Some(chunk) } else { None }
+}
+
 fn chunks(events: &[JobEvent]) -> Vec<&VideoChunk> {
-    let chunk = |event| if let JobEvent::Chunk(chunk) = event { Some(chunk) } else { None };
-    events.iter().filter_map(chunk).collect()
+    events.iter().filter_map(chunk_of).collect()
 }
 
 #[actix::test]
@@ -89,7 +92,8 @@ async fn jobs_in_flight_take_turns() {
     for job in &jobs {
         events(job).await;
     }
-    let turns: Vec<_> = stagecraft.log().into_iter().filter(|(at, _)| *at == Place::Block(0)).collect();
+    let turns: Vec<_> =
+        stagecraft.log().into_iter().filter(|(at, _)| *at == Place::Block(0)).collect();
     // The first sweep may have started with one token alone; afterwards no job gets ahead by more than one turn.
     for turn in 0..turns.len() {
         let done = |prompt: &str| turns[..=turn].iter().filter(|(_, of)| of == prompt).count();
@@ -112,10 +116,11 @@ async fn waiting_prompts_are_embedded_in_one_sweep() {
         others.push(pipeline.submit(request(prompt, 1)).await.unwrap());
     }
     stagecraft.open(Place::Encoder);
-    for job in others.iter().chain([&first]) {
+    for job in [&first].into_iter().chain(&others) {
         assert!(events(job).await.iter().any(|event| matches!(event, JobEvent::Finished(_))));
     }
-    let encoded: Vec<_> = stagecraft.log().into_iter().filter(|(at, _)| *at == Place::Encoder).collect();
+    let encoded: Vec<_> =
+        stagecraft.log().into_iter().filter(|(at, _)| *at == Place::Encoder).collect();
     let order: Vec<_> = encoded.iter().map(|(_, prompt)| prompt.as_str()).collect();
     assert_eq!(order, ["first", "b", "c", "d"]);
     // Each of the 3 blocks once for the first prompt, and once for the three that waited.

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fakes::{Stagecraft, fake_compute};
-use sora_actors::messages::{CaptionScores, GenerationRequest, JobEvent, JobSummary};
+use sora_actors::messages::{GenerationRequest, JobEvent, JobSummary};
 use sora_actors::{ConsumerLimits, StageError};
+use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::SamplingSettings;
 use sora_pipeline::{GraphLimits, Job, PipelineHandle};
 
@@ -46,7 +47,7 @@ fn request(prompt: &str, seed: u64) -> GenerationRequest {
         num_frames: 5,
         fps: 8.0,
         sampling: SamplingSettings { steps: 4, ..Default::default() },
-        scores: CaptionScores::default(),
+        scores: PromptScores::default(),
     }
 }
 

@@ -74,8 +74,7 @@ fn tasks(
         label: JobLabel { number: index + 1, count, request },
         target,
     };
-    let tasks: Vec<VideoTask> =
-        requests.into_iter().zip(targets).enumerate().map(task).collect();
+    let tasks: Vec<VideoTask> = requests.into_iter().zip(targets).enumerate().map(task).collect();
     for task in &tasks {
         task.target.check(task.format())?;
     }
@@ -111,7 +110,9 @@ async fn make_all(pipeline: PipelineHandle, tasks: Vec<VideoTask>, facts: RunFac
             Some(Ok(JobEnd::Written | JobEnd::Cancelled)) => {}
             Some(Ok(JobEnd::Failed)) => failed += 1,
             Some(Err(panicked)) => {
-                eprintln!("error: following a video failed (this is a bug, please report it): {panicked}");
+                eprintln!(
+                    "error: following a video failed (this is a bug, please report it): {panicked}"
+                );
                 failed += 1;
             }
         }

@@ -173,7 +173,9 @@ async fn unblocked<T: Send + 'static>(
         Err(panicked) => Err(Failure {
             stage: "write".into(),
             kind: "compute".into(),
-            message: format!("writing the video panicked (this is a bug, please report it): {panicked}"),
+            message: format!(
+                "writing the video panicked (this is a bug, please report it): {panicked}"
+            ),
         }),
     }
 }

@@ -23,7 +23,9 @@ pub fn collect(arguments: &[String], file: Option<&Path>) -> anyhow::Result<Vec<
     if let Some(file) = file {
         let text = read(file)?;
         let lines = text.lines().map(str::trim);
-        prompts.extend(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(String::from));
+        prompts.extend(
+            lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(String::from),
+        );
         if prompts.is_empty() {
             bail!("{} holds no prompt: expected one a line", name(file));
         }

@@ -53,7 +53,10 @@ fn picture(
     defaults: &GenerationConfig,
 ) -> anyhow::Result<PictureSize> {
     if let Some(resolution) = &arguments.resolution {
-        return Ok(picture_size(resolution, arguments.aspect.as_deref().unwrap_or(DEFAULT_ASPECT))?);
+        return Ok(picture_size(
+            resolution,
+            arguments.aspect.as_deref().unwrap_or(DEFAULT_ASPECT),
+        )?);
     }
     let own = PictureSize { height_px: defaults.height, width_px: defaults.width };
     Ok(arguments.size.unwrap_or(own))
@@ -74,21 +77,36 @@ mod tests {
             panic!("another command");
         };
         let prompts = arguments.prompts.clone();
-        let defaults = GenerationConfig { width: 64, height: 48, fps: 8, ..GenerationConfig::default() };
+        let defaults =
+            GenerationConfig { width: 64, height: 48, fps: 8, ..GenerationConfig::default() };
         requests(&arguments, prompts, &defaults).unwrap()
     }
 
     #[test]
     fn the_model_decides_what_is_left_open() {
         let request = &requested(&["a cat"])[0];
-        assert_eq!((request.width_px, request.height_px, request.fps, request.seed), (64, 48, 8.0, 42));
+        assert_eq!(
+            (request.width_px, request.height_px, request.fps, request.seed),
+            (64, 48, 8.0, 42)
+        );
         assert_eq!(request.sampling, SamplingSettings::default());
         assert_eq!(request.scores.aesthetic, Some(6.5));
     }
 
     #[test]
     fn the_command_line_decides_the_rest() {
-        let both = requested(&["a", "b", "--resolution", "240p", "--seed", "7", "--steps", "5", "--frames", "2s"]);
+        let both = requested(&[
+            "a",
+            "b",
+            "--resolution",
+            "240p",
+            "--seed",
+            "7",
+            "--steps",
+            "5",
+            "--frames",
+            "2s",
+        ]);
         assert_eq!((both[0].width_px, both[0].height_px, both[0].num_frames), (426, 240, 51));
         assert_eq!((both[0].seed, both[1].seed, both[1].sampling.steps), (7, 8, 5));
         assert_eq!(requested(&["a", "--size", "80x56"])[0].width_px, 80);

@@ -25,7 +25,10 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<Outcome> {
         if line.passed { passed += 1 } else { failed += 1 }
     }
     if arguments.json {
-        println!("{}", serde_json::to_string(&serde_json::json!({"passed": passed, "failed": failed}))?);
+        println!(
+            "{}",
+            serde_json::to_string(&serde_json::json!({"passed": passed, "failed": failed}))?
+        );
     } else {
         println!("{passed} passed, {failed} failed");
     }

@@ -49,7 +49,8 @@ impl BarReport {
             Some(_) => "{prefix:>9} {bar:30.cyan/dim} {pos}/{len} {msg} {elapsed} {eta_left:.dim}",
             None => "{prefix:>9} {spinner:.cyan} {msg} {elapsed}",
         };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let left = |state: &indicatif::ProgressState, text: &mut dyn std::fmt::Write| {
             if !state.is_finished() && state.pos() > 0 {
                 // Writing to a string does not fail.

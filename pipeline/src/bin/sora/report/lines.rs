@@ -52,7 +52,10 @@ impl Report for LineReport {
                 let done = index + 1;
                 let part = |step: usize| step * LINES_FOR_STEPS / steps.max(&1);
                 if *leapt {
-                    self.say(job, &format!("denoised {done} of {steps} steps, and leapt to the end"));
+                    self.say(
+                        job,
+                        &format!("denoised {done} of {steps} steps, and leapt to the end"),
+                    );
                 } else if part(done) != part(*index) {
                     self.say(job, &format!("denoised {done} of {steps} steps"));
                 }

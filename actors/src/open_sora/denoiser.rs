@@ -1,0 +1,94 @@
+//! Rectified-flow sampling with guidance, around blocks that run elsewhere.
+
+use sora_models::ModelError;
+use sora_models::generation::VideoSettings;
+use sora_models::probe::NoProbe;
+use sora_models::rflow::DenoiseRun;
+use sora_models::stdit3::{PromptContext, StepInput, Stdit3Ends};
+
+use super::block_span::StepTokens;
+use crate::compute::{Computed, Denoise, StepReport};
+use crate::messages::{GenerationRequest, Latent, PromptEmbedding};
+
+/// The transformer's ends and the sampler.
+pub struct GuidedDenoiser {
+    ends: Stdit3Ends,
+}
+
+/// One job's sampling.
+pub struct SamplingRun {
+    run: DenoiseRun,
+    prompt: PromptContext,
+    num_frames: usize,
+    /// Of the step under way.
+    timestep: f32,
+    merged: bool,
+}
+
+impl GuidedDenoiser {
+    /// Sampling with these ends.
+    pub fn new(ends: Stdit3Ends) -> Self {
+        Self { ends }
+    }
+}
+
+impl Denoise for GuidedDenoiser {
+    type Run = SamplingRun;
+    type Activation = StepTokens;
+
+    fn start(
+        &self,
+        request: &GenerationRequest,
+        embedding: &PromptEmbedding,
+    ) -> Computed<SamplingRun> {
+        let settings = request.video_settings();
+        let weights = self.ends.weights();
+        let text = embedding.to_tensor(weights.dtype(), weights.device())?;
+        let mask = embedding.mask_tensor(weights.device())?;
+        let noise = settings.noise(request.seed, &self.ends)?;
+        Ok(SamplingRun {
+            run: DenoiseRun::new(&noise, request.sampling.clone(), settings.size)?,
+            prompt: settings.prepare_prompt(&self.ends, &text, &mask)?,
+            num_frames: request.num_frames,
+            timestep: 0.0,
+            merged: false,
+        })
+    }
+
+    fn begin_step(&self, run: &mut SamplingRun) -> Computed<StepTokens> {
+        let request = run.run.next_step()?;
+        let request = request
+            .ok_or_else(|| ModelError::bad_input("a step was begun after the last one"))?;
+        (run.timestep, run.merged) = (request.timestep, request.merge.is_some());
+        let input = StepInput {
+            latent: &request.latent,
+            timesteps: &request.timesteps(),
+            frame_mask: request.frame_mask.as_ref(),
+            merge: request.merge,
+        };
+        let (tokens, step) = self.ends.begin(&run.prompt, &input, &mut NoProbe)?;
+        Ok(StepTokens { tokens, step })
+    }
+
+    fn finish_step(
+        &self,
+        run: &mut SamplingRun,
+        StepTokens { tokens, step }: StepTokens,
+    ) -> Computed<StepReport> {
+        let output = self.ends.finish(&tokens, &step, &mut NoProbe)?;
+        let outcome = run.run.advance(&output)?;
+        Ok(StepReport {
+            index: outcome.step,
+            steps: run.run.timesteps().len(),
+            timestep: f64::from(run.timestep),
+            cosine: outcome.cosine,
+            merged: run.merged,
+            leapt: outcome.leapt,
+            last: outcome.done,
+        })
+    }
+
+    fn into_latent(&self, run: SamplingRun) -> Computed<Latent> {
+        Ok(Latent::from_tensor(&run.run.into_latent(), run.num_frames)?)
+    }
+}

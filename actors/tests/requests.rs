@@ -1,0 +1,45 @@
+//! Requests that nothing could fulfil are found before any work.
+
+#![allow(clippy::unwrap_used)]
+
+use sora_actors::messages::GenerationRequest;
+use sora_models::prompt_notation::PromptScores;
+use sora_models::rflow::SamplingSettings;
+
+fn good() -> GenerationRequest {
+    GenerationRequest {
+        prompt: "a red circle".into(),
+        seed: 1,
+        width_px: 64,
+        height_px: 48,
+        num_frames: 17,
+        fps: 8.0,
+        sampling: SamplingSettings::default(),
+        scores: PromptScores::default(),
+    }
+}
+
+#[test]
+fn bad_requests_say_what_would_be_accepted() {
+    assert!(good().check().is_ok());
+    let bad = [
+        (GenerationRequest { prompt: " \n".into(), ..good() }, "prompt is empty"),
+        (GenerationRequest { width_px: 7, ..good() }, "at least 1 frame of 8x8"),
+        (GenerationRequest { height_px: 0, ..good() }, "at least 1 frame of 8x8"),
+        (GenerationRequest { num_frames: 0, ..good() }, "at least 1 frame"),
+        (GenerationRequest { fps: f64::NAN, ..good() }, "above 0"),
+        (GenerationRequest { fps: -8.0, ..good() }, "above 0"),
+    ];
+    for (request, expected) in bad {
+        let error = request.check().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let sampling = SamplingSettings { steps: 0, ..SamplingSettings::default() };
+    assert!(GenerationRequest { sampling, ..good() }.check().is_err());
+}
+
+#[test]
+fn a_request_survives_json() {
+    let json = serde_json::to_string(&good()).unwrap();
+    assert_eq!(serde_json::from_str::<GenerationRequest>(&json).unwrap(), good());
+}

@@ -1,0 +1,140 @@
+//! The whole autoencoder: what the rest of the project sees.
+
+use candle_core::Tensor;
+
+use super::VaeConfig;
+use super::encoder::VideoEncoder;
+use super::frame_stream::FrameStream;
+use super::posterior::PosteriorNoise;
+use super::spatial::SpatialDecoder;
+use super::temporal::TemporalDecoder;
+use crate::error::{ModelError, Result};
+use crate::probe::Probe;
+use crate::weights::Weights;
+
+/// Where the checkpoint keeps the spatial network.
+pub(super) const SPATIAL_WEIGHTS: &str = "spatial_vae.module";
+/// Where the checkpoint keeps the temporal network.
+pub(super) const TEMPORAL_WEIGHTS: &str = "temporal_vae";
+
+/// The video autoencoder of Open-Sora v1.2.
+///
+/// # Source
+/// `VideoAutoencoderPipeline` of `opensora/models/vae/vae.py`.
+pub struct VideoVae {
+    config: VaeConfig,
+    /// Latents are `(temporal latents - shift) / scale`; both are `[1, C, 1, 1, 1]`.
+    scale: Tensor,
+    shift: Tensor,
+    spatial_decoder: SpatialDecoder,
+    temporal_decoder: TemporalDecoder,
+    encoder: Option<VideoEncoder>,
+}
+
+impl VideoVae {
+    /// Loads what decoding needs, which is all that text to video needs.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape than the config asks for.
+    pub fn load(weights: &Weights, config: &VaeConfig) -> Result<Self> {
+        let channels = config.latent_channels();
+        let per_channel = |name: &str| weights.tensor(name, (1, channels, 1, 1, 1));
+        let (spatial, temporal) = (weights.pp(SPATIAL_WEIGHTS), weights.pp(TEMPORAL_WEIGHTS));
+        Ok(Self {
+            config: config.clone(),
+            scale: per_channel("scale")?,
+            shift: per_channel("shift")?,
+            spatial_decoder: SpatialDecoder::load(&spatial, &config.spatial)?,
+            temporal_decoder: TemporalDecoder::load(&temporal, &config.temporal)?,
+            encoder: None,
+        })
+    }
+
+    /// Loads both directions, for image and video conditioning.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape than the config asks for.
+    pub fn load_with_encoder(weights: &Weights, config: &VaeConfig) -> Result<Self> {
+        let encoder = Some(VideoEncoder::load(weights, config)?);
+        Ok(Self { encoder, ..Self::load(weights, config)? })
+    }
+
+    /// The shapes that it was loaded with.
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// Latents, as the diffusion model produces them, to pixels, all at once.
+    ///
+    /// # Shapes
+    /// `latents` `[B, C, T, h, w]` to `[B, 3, num_frames, 8 * h, 8 * w]`, nominally in [-1, 1], not clamped.
+    ///
+    /// # Units
+    /// `num_frames` counts pixel frames.
+    ///
+    /// # Errors
+    /// `latents` are not those of `num_frames` frames; a tensor operation fails.
+    pub fn decode(
+        &self,
+        latents: &Tensor,
+        num_frames: usize,
+        probe: &mut dyn Probe,
+    ) -> Result<Tensor> {
+        let mut stream = self.decode_chunks(latents, num_frames)?;
+        if let Some(frame_latents) = stream.decode_all_chunks(probe)? {
+            probe.tap("x_z", frame_latents);
+        }
+        let mut frames = Vec::new();
+        while let Some(next) = stream.next_frames(probe)? {
+            frames.push(next);
+        }
+        Ok(Tensor::cat(&frames, 2)?)
+    }
+
+    /// Like [`VideoVae::decode`], a micro batch of frames at a time, in order.
+    ///
+    /// # Errors
+    /// `latents` are not those of `num_frames` frames.
+    pub fn decode_chunks(&self, latents: &Tensor, num_frames: usize) -> Result<FrameStream<'_>> {
+        FrameStream::new(self, latents, num_frames)
+    }
+
+    /// Pixels to latents: posterior means, or posterior samples when `noise` is given.
+    ///
+    /// # Shapes
+    /// `video` `[B, 3, F, H, W]` in [-1, 1] to `[B, C, T, H / 8, W / 8]`.
+    ///
+    /// # Errors
+    /// The encoder was not loaded; `H` or `W` is no multiple of 8; the noise has another shape; a tensor operation fails.
+    pub fn encode(
+        &self,
+        video: &Tensor,
+        noise: Option<&PosteriorNoise>,
+        probe: &mut dyn Probe,
+    ) -> Result<Tensor> {
+        let encoder = self.encoder.as_ref().ok_or_else(|| {
+            ModelError::bad_input(
+                "the video autoencoder was loaded without its encoder: load it with the encoder to encode",
+            )
+        })?;
+        let video = video.to_dtype(self.scale.dtype())?;
+        let latents = encoder.forward(&self.config, &video, noise, probe)?;
+        Ok(latents.broadcast_sub(&self.shift)?.broadcast_div(&self.scale)?)
+    }
+
+    /// The diffusion model's latents to the temporal decoder's, in the compute dtype.
+    pub(super) fn denormalise(&self, latents: &Tensor) -> Result<Tensor> {
+        let latents = latents.to_dtype(self.scale.dtype())?;
+        Ok(latents.broadcast_mul(&self.scale)?.broadcast_add(&self.shift)?)
+    }
+
+    /// One chunk through the temporal decoder.
+    pub(super) fn decode_time(&self, chunk: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
+        self.temporal_decoder.forward(chunk, probe)
+    }
+
+    /// Spatial latents of some frames, `[n, C, h, w]`, to their pixels.
+    pub(super) fn decode_frames(&self, frames: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
+        self.spatial_decoder.forward(&(frames / self.config.spatial.scaling_factor)?, probe)
+    }
+}

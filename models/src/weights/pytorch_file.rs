@@ -1,0 +1,149 @@
+//! One PyTorch `.bin` file, memory-mapped.
+//!
+//! Since version 1.6 `torch.save` writes a zip archive: a pickle that describes the tensors, and one entry a storage,
+//! stored without compression, so that a tensor can be read where it lies.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Shape, Tensor};
+use zip::ZipArchive;
+
+use super::file_bytes::FileBytes;
+use super::pickle::{self, PickledTensor};
+use super::stored_tensor::StoredTensor;
+use super::{TensorInfo, TensorSource, missing_tensor};
+use crate::error::{ModelError, Result};
+
+/// A PyTorch archive: its description is read and checked at once, data is read when asked for.
+pub struct PytorchFile {
+    path: PathBuf,
+    bytes: FileBytes,
+    tensors: BTreeMap<String, Located>,
+}
+
+struct Located {
+    tensor: PickledTensor,
+    /// From the tensor's first element to the end of its storage.
+    bytes: Range<usize>,
+}
+
+impl Located {
+    fn stored<'a>(&'a self, file: &'a [u8]) -> Option<StoredTensor<'a>> {
+        let (data, tensor) = (file.get(self.bytes.clone())?, &self.tensor);
+        StoredTensor::strided(data, tensor.dtype, &tensor.shape, &tensor.strides)
+    }
+}
+
+impl PytorchFile {
+    /// Maps `path`.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`], or [`ModelError::CorruptFile`] when it is no such archive, is cut short, or describes a
+    /// tensor that does not fit its storage.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes = FileBytes::map(path)?;
+        let corrupt = |reason| ModelError::CorruptFile { file: path.to_path_buf(), reason };
+        let tensors = locate(bytes.as_slice()).map_err(corrupt)?;
+        Ok(Self { path: path.to_path_buf(), bytes, tensors })
+    }
+
+    fn stored(&self, name: &str, shape: &Shape) -> Result<StoredTensor<'_>> {
+        let located = self.tensors.get(name);
+        // Opening checked that every tensor fits the file, so only an unknown name gives `None`.
+        let stored = located.and_then(|located| located.stored(self.bytes.as_slice()));
+        stored.ok_or_else(|| missing_tensor(&self.path, name, shape))
+    }
+}
+
+/// Finds every tensor of the archive in `file`.
+fn locate(file: &[u8]) -> Result<BTreeMap<String, Located>, String> {
+    let broken = |cause: zip::result::ZipError| {
+        format!("it is no PyTorch archive, or it is cut short ({cause})")
+    };
+    let mut archive = ZipArchive::new(Cursor::new(file)).map_err(broken)?;
+    let names: Result<Vec<String>, _> =
+        archive.file_names().map(|name| name.map(|name| name.into_owned())).collect();
+    let description =
+        names.map_err(broken)?.into_iter().find(|name| name.ends_with("/data.pkl")).ok_or(
+            "it is a zip archive, but holds no data.pkl: it was not written by torch.save",
+        )?;
+    let root = description.strip_suffix("data.pkl").unwrap_or_default().to_string();
+
+    // Reading an entry to its end also checks its CRC, so a damaged pickle ends here.
+    let mut pickle = Vec::new();
+    let mut entry = archive.by_name(&description).map_err(broken)?;
+    entry.read_to_end(&mut pickle).map_err(|cause| format!("its data.pkl is damaged ({cause})"))?;
+    drop(entry);
+
+    let mut tensors = BTreeMap::new();
+    for tensor in pickle::tensors(&pickle)? {
+        let storage = entry_bytes(&mut archive, &format!("{root}data/{}", tensor.storage))?;
+        let skipped = tensor.offset.checked_mul(tensor.dtype.size_in_bytes());
+        let start = skipped.and_then(|skipped| storage.start.checked_add(skipped));
+        let bytes = start.unwrap_or(usize::MAX)..storage.end;
+        let located = Located { tensor, bytes };
+        if located.stored(file).is_none() {
+            let PickledTensor { name, shape, .. } = &located.tensor;
+            return Err(format!("tensor `{name}` of shape {shape:?} does not fit its storage"));
+        }
+        tensors.insert(located.tensor.name.clone(), located);
+    }
+    Ok(tensors)
+}
+
+/// Where the data of an uncompressed entry lies in the file.
+fn entry_bytes(
+    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    name: &str,
+) -> Result<Range<usize>, String> {
+    let unreadable = |cause| format!("its entry `{name}` cannot be read ({cause})");
+    let entry = archive.by_name(name).map_err(|cause| unreadable(cause.to_string()))?;
+    if entry.compression() != zip::CompressionMethod::Stored {
+        return Err(unreadable("it is compressed, which torch.save never does".into()));
+    }
+    let start = entry.data_start().ok_or_else(|| unreadable("it has no data".into()))?;
+    let end = start.checked_add(entry.size());
+    let range = usize::try_from(start).ok().zip(end.and_then(|end| usize::try_from(end).ok()));
+    range.map(|(start, end)| start..end).ok_or_else(|| unreadable("it is too large".into()))
+}
+
+impl TensorSource for PytorchFile {
+    fn location(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        let tensor = &self.tensors.get(name)?.tensor;
+        let elements = tensor.shape.iter().product::<usize>();
+        Some(TensorInfo {
+            shape: tensor.shape.clone(),
+            dtype: tensor.dtype,
+            stored_bytes: (elements * tensor.dtype.size_in_bytes()) as u64,
+        })
+    }
+
+    fn contents(&self) -> Vec<(&Path, &[u8])> {
+        vec![(&self.path, self.bytes.as_slice())]
+    }
+
+    fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+        self.stored(name, shape)?.read(device)
+    }
+
+    fn read_rows(
+        &self,
+        name: &str,
+        shape: &Shape,
+        rows: &[u32],
+        device: &Device,
+    ) -> Result<Tensor> {
+        self.stored(name, shape)?.read_rows(rows, device)
+    }
+}
