@@ -1,9 +1,11 @@
 //! Open-Sora v1.2 on [candle](candle_core): the text encoder ([`t5`]), the diffusion transformer ([`stdit3`]), its
-//! sampler ([`rflow`]) and the video autoencoder ([`vae`]), with weights ([`weights`]) by their official names.
+//! sampler ([`rflow`]) and the video autoencoder ([`vae`]), with weights ([`weights`]) by their official names. A whole
+//! model is a [`bundle`].
 //!
 //! Everything here is synchronous tensor maths: no actors, no runtime, no I/O beyond reading weights. The crate is
 //! device-neutral; features `metal` and `cuda` compile the GPU backends in.
 
+pub mod bundle;
 pub mod device;
 pub mod error;
 pub mod generation;

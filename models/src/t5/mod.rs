@@ -5,6 +5,7 @@
 
 mod block;
 pub mod caption;
+mod character_reference;
 mod config;
 mod encoder;
 mod html;

@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn near_distances_are_exact_far_ones_logarithmic_and_the_farthest_shared() {
         let bias = bias();
-        let to_the_left = |distance| bias.bucket(1000, 1000 - distance);
+        let to_the_left = |distance: usize| bias.bucket(1000, 1000 - distance);
         assert_eq!((0..8).map(to_the_left).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
         // From 8 on the edges are 8 * 16^(k/8): 8, 11.3, 16, 22.6, 32, 45.3, 64, 90.5.
         let expected =

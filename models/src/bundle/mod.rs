@@ -1,0 +1,120 @@
+//! A whole model: text encoder, diffusion transformer, autoencoder, tokenizer and defaults.
+//!
+//! A model is a folder with `t5`, `stdit3` and `vae`, each with a `config.json` and weights in a published form, with
+//! the tokenizer in `t5/tokenizer.json` and, if the model has defaults of its own, a `generation_config.json`.
+
+#[cfg(feature = "embedded-model")]
+mod embedded;
+mod fingerprint;
+mod generation;
+mod part;
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+
+use self::fingerprint::Fingerprint;
+use self::part::read_text;
+use crate::error::{ModelError, Result};
+use crate::t5::{PromptTokenizer, T5Config, T5Encoder};
+use crate::weights::names::T5_IGNORABLE;
+use crate::weights::validate;
+
+pub use generation::GenerationConfig;
+pub use part::{BundlePart, PartName};
+
+/// A model whose configs and headers are read; its weights are not.
+pub struct ModelBundle {
+    location: PathBuf,
+    generation: GenerationConfig,
+    t5_config: T5Config,
+    tokenizer_json: Vec<u8>,
+    t5: BundlePart,
+    stdit3: BundlePart,
+    vae: BundlePart,
+}
+
+impl ModelBundle {
+    /// Opens a model folder. Reads configs, the tokenizer and headers, and checks the text encoder against its config.
+    ///
+    /// # Errors
+    /// A file is missing, damaged, or does not fit another; the error names it.
+    pub fn open(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            let hint = "a model is a folder with t5, stdit3 and vae".to_string();
+            return Err(ModelError::MissingFile { file: folder.to_path_buf(), hint });
+        }
+        let generation_file = folder.join("generation_config.json");
+        let generation = match generation_file.exists() {
+            true => {
+                let json = read_text(&generation_file, "it holds the model's defaults")?;
+                GenerationConfig::from_json(&json, &generation_file)?
+            }
+            false => GenerationConfig::default(),
+        };
+        let tokenizer_file = folder.join("t5/tokenizer.json");
+        let tokenizer = read_text(&tokenizer_file, "the text encoder's tokenizer belongs there")?;
+        let [t5, stdit3, vae] =
+            PartName::ALL.map(|name| BundlePart::open(&folder.join(name.folder())));
+        Self::new(folder.to_path_buf(), generation, tokenizer.into_bytes(), [t5?, stdit3?, vae?])
+    }
+
+    fn new(
+        location: PathBuf,
+        generation: GenerationConfig,
+        tokenizer_json: Vec<u8>,
+        [t5, stdit3, vae]: [BundlePart; 3],
+    ) -> Result<Self> {
+        let t5_config = T5Config::from_json(&t5.config_json, &t5.config_file)?;
+        validate(&T5Encoder::parameters(&t5_config)?, &*t5.source, T5_IGNORABLE)?;
+        Ok(Self { location, generation, t5_config, tokenizer_json, t5, stdit3, vae })
+    }
+
+    /// The folder, or a description of where the model comes from.
+    pub fn location(&self) -> &Path {
+        &self.location
+    }
+
+    /// The model's own defaults.
+    pub fn generation(&self) -> &GenerationConfig {
+        &self.generation
+    }
+
+    /// A network's config text and weights.
+    pub fn part(&self, name: PartName) -> &BundlePart {
+        match name {
+            PartName::T5 => &self.t5,
+            PartName::Stdit3 => &self.stdit3,
+            PartName::Vae => &self.vae,
+        }
+    }
+
+    /// The text encoder; its blocks are read when it encodes.
+    pub fn text_encoder(&self, dtype: DType, device: &Device) -> T5Encoder {
+        T5Encoder::new(self.t5.weights(dtype, device), self.t5_config.clone())
+    }
+
+    /// The tokenizer, for prompts of `max_length` tokens (the diffusion transformer's `model_max_length`).
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] when `tokenizer.json` cannot be used with this text encoder.
+    pub fn tokenizer(&self, max_length: usize) -> Result<PromptTokenizer> {
+        let file = self.location.join("t5/tokenizer.json");
+        PromptTokenizer::from_bytes(&self.tokenizer_json, &file, &self.t5_config, max_length)
+    }
+
+    /// What identifies this model: a SHA-256, in hexadecimal, over configs, tokenizer, and every weight file's name,
+    /// length, tensor headers and evenly spaced samples.
+    ///
+    /// Files above a megabyte are sampled: reading the 23 GB of Open-Sora to hash them would take minutes. Two files
+    /// that differ in a few weights only may therefore share a fingerprint.
+    pub fn fingerprint(&self) -> String {
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.add("generation_config", format!("{:?}", self.generation).as_bytes());
+        fingerprint.add("tokenizer.json", &self.tokenizer_json);
+        for name in PartName::ALL {
+            fingerprint.add_part(name, self.part(name));
+        }
+        fingerprint.finish()
+    }
+}
