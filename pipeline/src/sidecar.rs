@@ -19,8 +19,8 @@ pub struct Sidecar {
     pub format: &'static str,
     /// Version of the program that made the video.
     pub program_version: &'static str,
-    /// File name of the video.
-    pub video: String,
+    /// The video itself.
+    pub video: VideoFile,
     /// What was asked for: prompt, seed, size, frame rate and every setting of the sampler.
     pub request: GenerationRequest,
     /// What the text encoder was given.
@@ -33,9 +33,22 @@ pub struct Sidecar {
     pub work: Work,
 }
 
+/// A video as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VideoFile {
+    /// Name of the file or folder.
+    pub name: String,
+    /// Width of its frames: that asked for, without what exceeds a multiple of 8.
+    pub width_px: usize,
+    /// Height of its frames; as the width.
+    pub height_px: usize,
+}
+
 /// What became of the prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Caption {
+    /// The prompt as the text encoder reads it: with its scores, and cleaned.
+    pub text: String,
     /// Tokens, the end token included.
     pub tokens: usize,
     /// The end of the prompt that the model has no room for, and did not see.
@@ -97,7 +110,8 @@ pub(crate) fn is_sidecar(path: &Path) -> bool {
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use sora_actors::messages::{CaptionScores, StageSeconds};
+    use sora_actors::messages::StageSeconds;
+    use sora_models::prompt_notation::PromptScores;
     use sora_models::rflow::SamplingSettings;
 
     use super::*;
@@ -111,7 +125,7 @@ pub(crate) mod tests {
             num_frames: 17,
             fps: 8.0,
             sampling: SamplingSettings::default(),
-            scores: CaptionScores::default(),
+            scores: PromptScores::default(),
         };
         let summary = JobSummary {
             steps_computed: 16,
@@ -122,9 +136,9 @@ pub(crate) mod tests {
         Sidecar {
             format: SIDECAR_FORMAT,
             program_version: "0.1.0",
-            video: "a.gif".into(),
+            video: VideoFile { name: "a.gif".into(), width_px: 64, height_px: 48 },
             request,
-            caption: Caption { tokens: 5, cut: None },
+            caption: Caption { text: "a red circle".into(), tokens: 5, cut: None },
             model: ModelIdentity { name: "demo".into(), fingerprint: "0123".into() },
             compute: Compute { device: "cpu".into(), dtype: "f32".into() },
             work: Work { summary, write_seconds: 0.1 },

@@ -31,6 +31,7 @@ pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
         None => ModelBundle::embedded()?,
     });
     let requests = request::requests(&arguments, prompts, bundle.generation())?;
+    requests.iter().try_for_each(GenerationRequest::check)?;
     let tasks = tasks(&arguments, requests)?;
     let device = arguments.device.open()?;
     if let Some(address) = arguments.metrics_addr {

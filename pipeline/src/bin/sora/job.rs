@@ -1,12 +1,15 @@
 //! One video: its events shown, its frames written.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
 use sora_actors::messages::{JobEvent, JobSummary};
+use sora_models::sizes::SPATIAL_FACTOR;
+use sora_models::t5::CaptionCleaning;
 use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo};
-use sora_pipeline::sidecar::{Caption, Compute, ModelIdentity, SIDECAR_FORMAT, Sidecar, Work};
+use sora_pipeline::sidecar::{
+    Caption, Compute, ModelIdentity, SIDECAR_FORMAT, Sidecar, VideoFile, Work,
+};
 use sora_pipeline::sinks::VideoFormat;
 use sora_pipeline::{Job, SubmitError};
 use tokio::task::spawn_blocking;
@@ -45,12 +48,12 @@ pub struct VideoTask {
 }
 
 impl VideoTask {
-    /// The frames that will come.
+    /// The frames that will come: pixels beyond a whole latent value are not generated.
     pub fn format(&self) -> VideoFormat {
         let request = &self.label.request;
         VideoFormat {
-            width_px: request.width_px,
-            height_px: request.height_px,
+            width_px: request.width_px / SPATIAL_FACTOR * SPATIAL_FACTOR,
+            height_px: request.height_px / SPATIAL_FACTOR * SPATIAL_FACTOR,
             num_frames: request.num_frames,
             fps: request.fps,
         }
@@ -81,7 +84,7 @@ impl VideoTask {
     }
 
     async fn make(&self, job: &Job, facts: &RunFacts) -> Result<JobEnd, Failure> {
-        let mut caption = Caption { tokens: 0, cut: None };
+        let mut caption = Caption { text: self.caption(), tokens: 0, cut: None };
         let mut video = None;
         let mut write_seconds = 0.0;
         loop {
@@ -92,7 +95,9 @@ impl VideoTask {
             })?;
             facts.report.event(&self.label, &event);
             match event {
-                JobEvent::Embedded { tokens, cut, .. } => caption = Caption { tokens, cut },
+                JobEvent::Embedded { tokens, cut, .. } => {
+                    (caption.tokens, caption.cut) = (tokens, cut)
+                }
                 JobEvent::Chunk(chunk) => {
                     let started = Instant::now();
                     let pending = match video.take() {
@@ -143,6 +148,13 @@ impl VideoTask {
         }
     }
 
+    /// The prompt as the text encoder reads it; a prompt that cannot be cleaned fails in the graph.
+    fn caption(&self) -> String {
+        let request = &self.label.request;
+        let scored = request.scores.append_to(&request.prompt);
+        CaptionCleaning::OpenSora.apply(&scored).unwrap_or(scored)
+    }
+
     fn sidecar(
         &self,
         facts: &RunFacts,
@@ -150,11 +162,12 @@ impl VideoTask {
         summary: JobSummary,
         write_seconds: f64,
     ) -> Sidecar {
-        let name = self.target.video().file_name().map(PathBuf::from).unwrap_or_default();
+        let name = self.target.video().file_name().unwrap_or_default();
+        let VideoFormat { width_px, height_px, .. } = self.format();
         Sidecar {
             format: SIDECAR_FORMAT,
             program_version: env!("CARGO_PKG_VERSION"),
-            video: name.to_string_lossy().into_owned(),
+            video: VideoFile { name: name.to_string_lossy().into_owned(), width_px, height_px },
             request: self.label.request.clone(),
             caption,
             model: facts.model.clone(),

@@ -1,7 +1,8 @@
 //! From the command line and a model's defaults to requests.
 
-use sora_actors::messages::{CaptionScores, GenerationRequest};
+use sora_actors::messages::GenerationRequest;
 use sora_models::bundle::GenerationConfig;
+use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::SamplingSettings;
 use sora_models::sizes::{PictureSize, picture_size};
 
@@ -30,7 +31,7 @@ pub fn requests(
         merge: arguments.tdtm,
         ..SamplingSettings::default()
     };
-    let scores = CaptionScores {
+    let scores = PromptScores {
         aesthetic: arguments.aesthetic_score.or(defaults.aesthetic_score.map(f64::from)),
         motion: arguments.motion_score,
         camera_motion: arguments.camera_motion.clone(),
