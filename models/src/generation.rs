@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::probe::Probe;
 use crate::rflow::{DenoiseRun, SamplingSettings, StepOutcome, initial_noise};
 use crate::sizes::VideoSize;
-use crate::stdit3::{PromptContext, PromptInput, StepInput, Stdit3, Stdit3Ends};
+use crate::stdit3::{PromptContext, PromptInput, Stdit3, Stdit3Ends, StepInput};
 use crate::t5::{T5Encoder, TokenBatch};
 use crate::vae::VideoVae;
 
