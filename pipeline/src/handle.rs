@@ -1,11 +1,14 @@
 //! How the rest of the program talks to the pipeline.
 
 use actix::{Actor, Addr};
+use candle_core::{DType, Device};
 use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
 use sora_actors::messages::{GenerationRequest, JobId};
+use sora_models::bundle::ModelBundle;
 
 use crate::config::GraphLimits;
 use crate::error::{PipelineError, SubmitError};
+use crate::open_sora;
 use crate::pipeline_actor::{Cancel, Job, Observe, PipelineActor, RequestCheck, ShutDown, Submit};
 use crate::snapshot::PipelineSnapshot;
 use crate::topology::{GraphCompute, launch};
@@ -18,6 +21,21 @@ pub struct PipelineHandle {
 }
 
 impl PipelineHandle {
+    /// Loads a model and starts a graph over it. Call it within an actix system.
+    ///
+    /// # Errors
+    /// The model cannot be loaded, the limits leave a stage without room, or a thread cannot be started.
+    pub fn open_sora(
+        bundle: &ModelBundle,
+        dtype: DType,
+        device: &Device,
+        limits: &GraphLimits,
+    ) -> Result<Self, PipelineError> {
+        limits.check()?;
+        let compute = open_sora::load(bundle, dtype, device, limits.workers)?;
+        Self::launch(compute, limits, Box::new(GenerationRequest::check))
+    }
+
     /// Starts a graph over any computation; `check` says what it cannot do. Call it within an actix system.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 pub mod config;
 pub mod error;
 mod handle;
-mod open_sora;
+pub mod open_sora;
 pub mod output;
 mod pipeline_actor;
 pub mod sidecar;

@@ -192,6 +192,31 @@ mod verify {
     }
 
     #[test]
+    fn a_recorded_case_passes_and_a_falsified_one_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorded =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden/rflow-timesteps");
+        for name in ["a-recorded", "b-falsified"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            for file in ["case.json", "tensors.safetensors"] {
+                fs::copy(recorded.join(file), folder.path().join(name).join(file)).unwrap();
+            }
+        }
+        let falsified = folder.path().join("b-falsified/tensors.safetensors");
+        let mut bytes = fs::read(&falsified).unwrap();
+        // The exponent of the last number.
+        *bytes.last_mut().unwrap() ^= 0x40;
+        fs::write(&falsified, bytes).unwrap();
+        let output = verify(folder.path(), &["."]);
+        let printed = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        let lines: Vec<&str> = printed.lines().collect();
+        assert!(lines[0].ends_with("pass"), "{printed}");
+        assert!(lines[1].contains("first wrong") && lines[1].ends_with("FAIL"), "{printed}");
+        assert_eq!(lines[2..], ["1 passed, 1 failed"]);
+    }
+
+    #[test]
     fn no_cases_are_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let output = verify(folder.path(), &["."]);

@@ -61,7 +61,9 @@ impl GenerationRequest {
     /// [`ModelError::BadInput`] saying what would be accepted.
     pub fn check(&self) -> Result<(), ModelError> {
         if self.prompt.trim().is_empty() {
-            return Err(ModelError::bad_input("the prompt is empty: say what the video shall show"));
+            return Err(ModelError::bad_input(
+                "the prompt is empty: say what the video shall show",
+            ));
         }
         if !(self.fps.is_finite() && self.fps > 0.0) {
             return Err(ModelError::bad_input(format!(

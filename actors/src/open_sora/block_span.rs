@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use sora_models::probe::NoProbe;
-use sora_models::stdit3::{StepContext, Stdit3Block, Stdit3Config};
+use sora_models::stdit3::{Stdit3Block, Stdit3Config, StepContext};
 use sora_models::weights::Weights;
 
 use crate::compute::{BlockSpan, Computed};
@@ -71,7 +71,10 @@ mod tests {
         for blocks in 1..60 {
             for workers in 1..=blocks {
                 let spans = share_blocks(blocks, workers);
-                assert_eq!(spans.iter().cloned().flatten().collect::<Vec<_>>(), (0..blocks).collect::<Vec<_>>());
+                assert_eq!(
+                    spans.iter().cloned().flatten().collect::<Vec<_>>(),
+                    (0..blocks).collect::<Vec<_>>()
+                );
                 let lengths: Vec<_> = spans.iter().map(ExactSizeIterator::len).collect();
                 let (least, most) = (lengths.iter().min(), lengths.iter().max());
                 assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1));

@@ -4,7 +4,7 @@ use sora_models::ModelError;
 use sora_models::generation::VideoSettings;
 use sora_models::probe::NoProbe;
 use sora_models::rflow::DenoiseRun;
-use sora_models::stdit3::{PromptContext, StepInput, Stdit3Ends};
+use sora_models::stdit3::{PromptContext, Stdit3Ends, StepInput};
 
 use super::block_span::StepTokens;
 use crate::compute::{Computed, Denoise, StepReport};
@@ -57,8 +57,8 @@ impl Denoise for GuidedDenoiser {
 
     fn begin_step(&self, run: &mut SamplingRun) -> Computed<StepTokens> {
         let request = run.run.next_step()?;
-        let request = request
-            .ok_or_else(|| ModelError::bad_input("a step was begun after the last one"))?;
+        let request =
+            request.ok_or_else(|| ModelError::bad_input("a step was begun after the last one"))?;
         (run.timestep, run.merged) = (request.timestep, request.merge.is_some());
         let input = StepInput {
             latent: &request.latent,
