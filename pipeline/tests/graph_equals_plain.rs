@@ -1,0 +1,140 @@
+//! The graph gives the same bits as the plainest way of running, whatever its shape and whoever else is in it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use candle_core::{DType, Device, Tensor};
+use sora_actors::messages::{GenerationRequest, JobEvent};
+use sora_models::bundle::{ModelBundle, PartName};
+use sora_models::generation::{PlainInput, PlainPath};
+use sora_models::probe::NoProbe;
+use sora_models::prompt_notation::PromptScores;
+use sora_models::rflow::{LeapRule, SamplingSettings};
+use sora_models::stdit3::{MergeSteps, Stdit3, Stdit3Config};
+use sora_models::t5::{CaptionCleaning, TokenBatch};
+use sora_models::vae::{VaeConfig, VideoVae, to_rgb8};
+use sora_pipeline::{GraphLimits, Job, PipelineHandle};
+
+/// What can be compared exactly: every drift cosine, which sees all bits of the velocities, and every byte.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    cosines: Vec<Option<f64>>,
+    leapt_at: Option<usize>,
+    pixels: Vec<u8>,
+}
+
+fn requests() -> Vec<GenerationRequest> {
+    let sampling = SamplingSettings { steps: 5, ..SamplingSettings::default() };
+    let plain = GenerationRequest {
+        prompt: "a red circle moving left to right on a blue background".into(),
+        seed: 1,
+        width_px: 32,
+        height_px: 24,
+        num_frames: 17,
+        fps: 8.0,
+        sampling: sampling.clone(),
+        scores: PromptScores::default(),
+    };
+    let leaping = SamplingSettings {
+        leap: LeapRule::Fixed(2),
+        merge: MergeSteps::First(2),
+        ..sampling.clone()
+    };
+    let picture = GenerationRequest { num_frames: 1, seed: 3, ..plain.clone() };
+    vec![
+        GenerationRequest {
+            prompt: "a small green square".into(),
+            seed: 2,
+            num_frames: 22,
+            sampling: leaping,
+            scores: PromptScores { aesthetic: Some(6.5), ..PromptScores::default() },
+            ..plain.clone()
+        },
+        plain,
+        picture,
+    ]
+}
+
+fn run_plainly(bundle: &ModelBundle, request: &GenerationRequest) -> Outcome {
+    let (dtype, device) = (DType::F32, Device::Cpu);
+    let part = bundle.part(PartName::Stdit3);
+    let config = Stdit3Config::from_json(&part.config_json, &part.config_file).unwrap();
+    let transformer = Stdit3::load(&part.weights(dtype, &device), &config).unwrap();
+    let part = bundle.part(PartName::Vae);
+    let vae_config = VaeConfig::from_json(&part.config_json, &part.config_file).unwrap();
+    let vae = VideoVae::load(&part.weights(dtype, &device), &vae_config).unwrap();
+    let text_encoder = bundle.text_encoder(dtype, &device);
+
+    let caption = request.scores.append_to(&request.prompt);
+    let cleaned = CaptionCleaning::OpenSora.apply(&caption).unwrap();
+    let tokenizer = bundle.tokenizer(config.model_max_length).unwrap();
+    let ids = tokenizer.tokenize(&cleaned).unwrap().ids;
+    let settings = request.video_settings();
+    let input = PlainInput {
+        tokens: TokenBatch::unpadded(&ids),
+        text_mask: &Tensor::ones((1, ids.len()), DType::U8, &device).unwrap(),
+        noise: &settings.noise(request.seed, transformer.ends()).unwrap(),
+        settings,
+    };
+    let path = PlainPath { text_encoder: &text_encoder, transformer: &transformer, vae: &vae };
+    let output = path.generate(&input, &mut NoProbe).unwrap();
+    let frames = to_rgb8(&output.video.squeeze(0).unwrap()).unwrap();
+    Outcome {
+        cosines: output.steps.iter().map(|step| step.cosine).collect(),
+        leapt_at: output.steps.iter().find(|step| step.leapt).map(|step| step.step),
+        pixels: frames.flatten_all().unwrap().to_vec1().unwrap(),
+    }
+}
+
+async fn outcome(job: &Job) -> Outcome {
+    let mut outcome = Outcome { cosines: Vec::new(), leapt_at: None, pixels: Vec::new() };
+    loop {
+        // A hang shall fail; the time is for a busy machine.
+        let event = tokio::time::timeout(Duration::from_secs(300), job.events.recv_async()).await;
+        match event.unwrap().unwrap() {
+            JobEvent::Step { cosine, .. } => outcome.cosines.push(cosine),
+            JobEvent::Chunk(chunk) => {
+                outcome.pixels.extend(chunk.frames.into_iter().flat_map(|frame| frame.0));
+            }
+            JobEvent::Finished(summary) => {
+                assert_eq!(summary.steps_computed, outcome.cosines.len());
+                outcome.leapt_at = summary.leapt_at;
+                return outcome;
+            }
+            JobEvent::Failed(error) => panic!("{error}"),
+            _ => {}
+        }
+    }
+}
+
+#[actix::test]
+async fn any_graph_gives_the_bits_of_the_plain_path() {
+    let bundle = ModelBundle::embedded().unwrap();
+    let requests = requests();
+    let expected: Vec<_> = requests.iter().map(|request| run_plainly(&bundle, request)).collect();
+    assert_eq!(expected[0].leapt_at, Some(2));
+    assert_ne!(expected[0].pixels, expected[1].pixels);
+
+    let part = bundle.part(PartName::Stdit3);
+    let config = Stdit3Config::from_json(&part.config_json, &part.config_file).unwrap();
+    for workers in [1, 2, 3].into_iter().filter(|workers| *workers <= config.blocks()) {
+        let limits = GraphLimits { workers, token_slots: 3, ..GraphLimits::default() };
+        let pipeline =
+            PipelineHandle::open_sora(&bundle, DType::F32, &Device::Cpu, &limits).unwrap();
+        // Alone,
+        let job = pipeline.submit(requests[0].clone()).await.unwrap();
+        assert!(outcome(&job).await == expected[0], "alone, {workers} workers");
+        // and together.
+        let mut jobs = Vec::new();
+        for request in &requests {
+            jobs.push(pipeline.submit(request.clone()).await.unwrap());
+        }
+        let (first, second, third) =
+            tokio::join!(outcome(&jobs[0]), outcome(&jobs[1]), outcome(&jobs[2]));
+        for (index, actual) in [first, second, third].iter().enumerate() {
+            assert!(*actual == expected[index], "request {index}, {workers} workers");
+        }
+        pipeline.drain().await;
+    }
+}
