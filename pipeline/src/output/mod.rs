@@ -163,6 +163,9 @@ impl OutputTarget {
         let in_the_way = |reason: &str| {
             Err(OutputError::InTheWay { path: self.video.clone(), reason: reason.into() })
         };
+        if self.video.file_name().is_none() {
+            return in_the_way("frames need a folder of their own; name a new one");
+        }
         match (self.kind, self.video.is_dir()) {
             (SinkKind::FrameFolder, true) if !holds_only_frames(&self.video) => in_the_way(
                 "the folder holds other things than numbered frames; choose an empty or a new one",

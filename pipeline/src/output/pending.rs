@@ -31,7 +31,7 @@ impl PendingVideo {
         let not_writable = |source| OutputError::NotWritable { path: target.video.clone(), source };
         let staged = match target.kind {
             SinkKind::FrameFolder => {
-                Staged::Folder(temporary_folder(folder).map_err(not_writable)?)
+                Staged::Folder(temporary_folder(staging_place(&target)).map_err(not_writable)?)
             }
             _ => Staged::File(temporary_file(folder).map_err(not_writable)?.into_temp_path()),
         };
@@ -70,8 +70,9 @@ impl PendingVideo {
                 .persist(&target.video)
                 .map_err(|failure| failure.error)
                 .map_err(not_writable(&target.video))?,
-            Staged::Folder(folder) => replace_folder(folder, &target.video, target.folder())
-                .map_err(not_writable(&target.video))?,
+            Staged::Folder(folder) => {
+                replace_frames(folder, &target.video).map_err(not_writable(&target.video))?;
+            }
         }
         settings
             .persist(&target.sidecar)
@@ -96,21 +97,29 @@ fn temporary_folder(folder: &Path) -> io::Result<TempDir> {
     builder.prefix(".sora-").suffix(".partial").tempdir_in(folder)
 }
 
-/// Puts `new` in the place of `target`; an earlier folder of frames there is removed once the new one is in place.
-fn replace_folder(new: TempDir, target: &Path, parent: &Path) -> io::Result<()> {
-    let mut earlier = None;
-    if target.exists() {
-        let aside = temporary_folder(parent)?;
-        fs::rename(target, aside.path().join("earlier"))?;
-        earlier = Some(aside);
+/// Where to collect frames for `target`: within it when it is there, so that moving them never crosses file systems.
+fn staging_place(target: &OutputTarget) -> &Path {
+    if target.video.is_dir() { &target.video } else { target.folder() }
+}
+
+/// Puts the frames of `new` in the place of those in `target`.
+fn replace_frames(new: TempDir, target: &Path) -> io::Result<()> {
+    if !target.is_dir() {
+        fs::rename(new.path(), target)?;
+        // It has moved, so there is nothing left to remove at its old place.
+        let _ = new.keep();
+        return Ok(());
     }
-    let placed = fs::rename(new.path(), target);
-    if let (Err(_), Some(aside)) = (&placed, &earlier) {
-        fs::rename(aside.path().join("earlier"), target)?;
+    for entry in fs::read_dir(target)? {
+        let path = entry?.path();
+        if path.is_file() {
+            fs::remove_file(path)?;
+        }
     }
-    placed?;
-    // It has moved, so there is nothing left to remove at its old place.
-    let _ = new.keep();
+    for entry in fs::read_dir(new.path())? {
+        let entry = entry?;
+        fs::rename(entry.path(), target.join(entry.file_name()))?;
+    }
     Ok(())
 }
 

@@ -57,7 +57,7 @@ pub struct GenerateArguments {
     pub steps: Option<usize>,
 
     /// How closely to follow the prompt [default: the model's]
-    #[arg(long, value_name = "SCALE")]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     pub cfg_scale: Option<f64>,
 
     /// When to leap to the end of denoising: `off`, `fixed:N`, `dynamic`, or
