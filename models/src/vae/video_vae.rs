@@ -1,5 +1,7 @@
 //! The whole autoencoder: what the rest of the project sees.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 
 use super::VaeConfig;
@@ -10,7 +12,7 @@ use super::spatial::SpatialDecoder;
 use super::temporal::TemporalDecoder;
 use crate::error::{ModelError, Result};
 use crate::probe::Probe;
-use crate::weights::Weights;
+use crate::weights::{ParameterRecorder, Weights};
 
 /// Where the checkpoint keeps the spatial network.
 pub(super) const SPATIAL_WEIGHTS: &str = "spatial_vae.module";
@@ -57,6 +59,14 @@ impl VideoVae {
     pub fn load_with_encoder(weights: &Weights, config: &VaeConfig) -> Result<Self> {
         let encoder = Some(VideoEncoder::load(weights, config)?);
         Ok(Self { encoder, ..Self::load(weights, config)? })
+    }
+
+    /// Every parameter of both directions of an autoencoder of these sizes: official name to shape.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn parameters(config: &VaeConfig) -> Result<BTreeMap<String, Vec<usize>>> {
+        ParameterRecorder::record(|weights| Self::load_with_encoder(weights, config).map(drop))
     }
 
     /// The shapes that it was loaded with.
