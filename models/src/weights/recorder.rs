@@ -47,9 +47,13 @@ impl TensorSource for ParameterRecorder {
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        // It has every tensor, so optional ones too; those that nobody asked for yet have no shape.
-        let shape = self.parameters().remove(name).unwrap_or_default();
+        let shape = self.parameters().remove(name)?;
         Some(TensorInfo { shape, dtype: DType::F32, stored_bytes: 0 })
+    }
+
+    /// It has every tensor, optional ones too; but those that nobody asked for yet have no header.
+    fn has(&self, _name: &str) -> bool {
+        true
     }
 
     fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
