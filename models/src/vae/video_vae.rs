@@ -115,7 +115,8 @@ impl VideoVae {
     /// `video` `[B, 3, F, H, W]` in [-1, 1] to `[B, C, T, H / 8, W / 8]`.
     ///
     /// # Errors
-    /// The encoder was not loaded; `H` or `W` is no multiple of 8; the noise has another shape; a tensor operation fails.
+    /// The encoder was not loaded; `H` or `W` is no multiple of 8; the noise has another shape; a tensor
+    /// operation fails.
     pub fn encode(
         &self,
         video: &Tensor,
