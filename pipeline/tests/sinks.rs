@@ -222,7 +222,7 @@ mod mp4 {
                 film.frames.push(rgb(&picture));
             }
         }
-        film.frames.extend(decoder.flush_remaining().unwrap().iter().map(|picture| rgb(picture)));
+        film.frames.extend(decoder.flush_remaining().unwrap().iter().map(rgb));
         film
     }
 

@@ -3,6 +3,7 @@
 //! A sink never holds the whole video: what it keeps is one frame (`mp4`), one chunk (`gif`), the chosen frames
 //! (contact sheet) or nothing (folder of frames). For equal frames it writes equal bytes, on every machine.
 
+#[cfg(feature = "mp4")]
 mod colour;
 mod contact_sheet;
 mod error;

@@ -84,7 +84,7 @@ fn tasks(
 
 /// Keeps the pipeline's queue full until all videos are made, or the user stops.
 async fn make_all(pipeline: PipelineHandle, tasks: Vec<VideoTask>, facts: RunFacts) -> Outcome {
-    let interrupt = Interrupt::listen();
+    let interrupt = Interrupt::listen(facts.report.clone());
     let mut waiting = VecDeque::from(tasks);
     let mut running = JoinSet::new();
     let mut failed = 0;

@@ -1,9 +1,12 @@
 //! Ctrl-C: once to stop in order, twice to stop at once.
 
+use std::rc::Rc;
+
 use tokio::signal;
 use tokio::sync::watch;
 
 use crate::exit::Outcome;
+use crate::report::Report;
 
 /// Tells every task that the user wants to stop.
 #[derive(Clone)]
@@ -13,13 +16,13 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// Starts listening; call it within a runtime.
-    pub fn listen() -> Self {
+    pub fn listen(report: Rc<dyn Report>) -> Self {
         let (ask, asked) = watch::channel(false);
         actix::spawn(async move {
             if stop_signal().await {
                 // Nobody listens any more when the command is over.
                 let _ = ask.send(true);
-                eprintln!("stopping; press Ctrl-C again to end at once");
+                report.stopping();
                 if stop_signal().await {
                     std::process::exit(i32::from(Outcome::Interrupted.code()));
                 }

@@ -22,11 +22,22 @@ use exit::Outcome;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = run(arguments).unwrap_or_else(|cause| {
-        // The chain on one line: causes are written to be read after a colon.
-        eprintln!("error: {cause:#}");
+        eprintln!("error: {}", on_one_line(&cause));
         Outcome::BadInput
     });
     outcome.into()
+}
+
+/// An error and its causes, each told once: many errors name their cause in their own text already.
+fn on_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    text
 }
 
 /// # Errors
@@ -48,5 +59,19 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let cause = anyhow::anyhow!("no such file");
+        let outer = cause.context("cannot read x: no such file").context("no model");
+        assert_eq!(on_one_line(&outer), "no model: cannot read x: no such file");
+        let plain = anyhow::anyhow!("busy").context("cannot serve metrics");
+        assert_eq!(on_one_line(&plain), "cannot serve metrics: busy");
     }
 }

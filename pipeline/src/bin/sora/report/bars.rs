@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sora_actors::messages::JobEvent;
 
-use super::{Failure, JobLabel, Report, cut_warning, duration};
+use super::{Failure, JobLabel, Report, STOPPING, cut_warning, duration};
 
 /// How often spinners turn and times advance.
 const TICK: Duration = Duration::from_millis(100);
@@ -139,6 +139,10 @@ impl Report for BarReport {
                 eprintln!("{:>9} in {}", "finished", duration(seconds));
             }
         });
+    }
+
+    fn stopping(&self) {
+        self.say(STOPPING);
     }
 
     fn failed(&self, job: &JobLabel, failure: &Failure) {

@@ -33,7 +33,15 @@ pub trait Report {
 
     /// There will be no video.
     fn failed(&self, job: &JobLabel, failure: &Failure);
+
+    /// The user asked to stop, and what is under way is being given up.
+    fn stopping(&self) {
+        eprintln!("{STOPPING}");
+    }
 }
+
+/// What the user is told after asking to stop.
+const STOPPING: &str = "stopping; press Ctrl-C again to end at once";
 
 /// The way of reporting that fits: lines of JSON when asked for, bars on a terminal, else plain lines.
 pub fn choose(json: bool, quiet: bool) -> Rc<dyn Report> {
