@@ -4,7 +4,12 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 
-/// `softmax(q k^T * scale + bias) v`.
+/// Scores held at a time, in elements: 64 MiB in f32. Our choice: far above what a core's caches hold, so larger slabs
+/// gain nothing, and small beside a block's weights.
+const SLAB_SCORES: usize = 1 << 24;
+
+/// `softmax(q k^T * scale + bias) v`, in slabs of sequences, or of queries where one sequence is too long, so that the
+/// scores of a long video are never in memory all at once.
 ///
 /// # Shapes
 /// `q` `[N, heads, Lq, D]`, `k` and `v` `[N, heads, Lk, D]`, `bias` broadcastable to `[N, heads, Lq, Lk]`;
@@ -19,8 +24,47 @@ pub fn scaled_dot_product_attention(
     scale: f64,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let q = (q * scale)?.contiguous()?;
-    let scores = q.matmul(&k.t()?.contiguous()?)?;
+    in_slabs(&(q * scale)?, k, v, bias, SLAB_SCORES)
+}
+
+/// Attention by scaled queries, with at most `most_scores` scores at a time (but those of one query at least).
+fn in_slabs(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: Option<&Tensor>,
+    most_scores: usize,
+) -> Result<Tensor> {
+    let (sequences, heads, queries, _) = q.dims4()?;
+    let scores_of_a_query = heads * k.dim(2)?;
+    if sequences * queries * scores_of_a_query <= most_scores || sequences * queries <= 1 {
+        return whole(q, k, v, bias);
+    }
+    // Axis 0 is sequences, each with keys of its own; axis 2 is queries, which share theirs.
+    let (axis, length, slab) = if sequences > 1 {
+        (0, sequences, most_scores / (queries * scores_of_a_query))
+    } else {
+        (2, queries, most_scores / scores_of_a_query)
+    };
+    let slab = slab.max(1);
+    let part = |x: &Tensor, start: usize| -> Result<Tensor> {
+        Ok(x.narrow(axis, start, slab.min(length - start))?)
+    };
+    let mut parts = Vec::with_capacity(length.div_ceil(slab));
+    for start in (0..length).step_by(slab) {
+        let bias = match bias {
+            Some(bias) if bias.dim(axis)? == length => Some(part(bias, start)?),
+            shared => shared.cloned(),
+        };
+        let (keys, values) =
+            if axis == 0 { (part(k, start)?, part(v, start)?) } else { (k.clone(), v.clone()) };
+        parts.push(in_slabs(&part(q, start)?, &keys, &values, bias.as_ref(), most_scores)?);
+    }
+    Ok(Tensor::cat(&parts, axis)?)
+}
+
+fn whole(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let scores = q.contiguous()?.matmul(&k.t()?.contiguous()?)?;
     let scores = match bias {
         Some(bias) => scores.broadcast_add(bias)?,
         None => scores,
@@ -43,5 +87,25 @@ mod tests {
         let bias = Tensor::new(&[[[[0f32, f32::NEG_INFINITY]]]], &device).unwrap();
         let out = scaled_dot_product_attention(&q, &v, &v, 1.0, Some(&bias)).unwrap();
         assert_eq!(out.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1., 2.]);
+    }
+
+    #[test]
+    fn slabs_change_nothing() {
+        let random = |shape: (usize, usize, usize, usize)| {
+            Tensor::randn(0f32, 1., shape, &Device::Cpu).unwrap()
+        };
+        let (q, k, v) = (random((3, 2, 5, 4)), random((3, 2, 7, 4)), random((3, 2, 7, 4)));
+        let values = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for bias in [None, Some(random((1, 2, 5, 7))), Some(random((3, 1, 1, 7)))] {
+            let expected = values(whole(&q, &k, &v, bias.as_ref()).unwrap());
+            // From everything at once over two sequences and two queries down to one query at a time.
+            for most_scores in [usize::MAX, 140, 70, 30, 1] {
+                let found = values(in_slabs(&q, &k, &v, bias.as_ref(), most_scores).unwrap());
+                for (a, b) in found.iter().zip(&expected) {
+                    assert!((a - b).abs() < 1e-5, "{a} is not {b} with {most_scores} scores");
+                }
+                assert_eq!(found.len(), expected.len());
+            }
+        }
     }
 }
