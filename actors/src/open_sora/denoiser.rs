@@ -1,7 +1,6 @@
 //! Rectified-flow sampling with guidance, around blocks that run elsewhere.
 
 use sora_models::ModelError;
-use sora_models::generation::VideoSettings;
 use sora_models::probe::NoProbe;
 use sora_models::rflow::DenoiseRun;
 use sora_models::stdit3::{PromptContext, Stdit3Ends, StepInput};
