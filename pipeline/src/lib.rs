@@ -4,7 +4,10 @@ pub mod config;
 pub mod error;
 mod handle;
 pub mod open_sora;
+pub mod output;
 mod pipeline_actor;
+pub mod sidecar;
+pub mod sinks;
 pub mod snapshot;
 pub mod topology;
 

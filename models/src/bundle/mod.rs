@@ -16,8 +16,10 @@ use candle_core::{DType, Device};
 use self::fingerprint::Fingerprint;
 use self::part::read_text;
 use crate::error::{ModelError, Result};
+use crate::stdit3::{Stdit3, Stdit3Config};
 use crate::t5::{PromptTokenizer, T5Config, T5Encoder};
-use crate::weights::names::T5_IGNORABLE;
+use crate::vae::{VaeConfig, VideoVae};
+use crate::weights::names::{STDIT3_IGNORABLE, T5_IGNORABLE};
 use crate::weights::validate;
 
 pub use generation::GenerationConfig;
@@ -28,6 +30,8 @@ pub struct ModelBundle {
     location: PathBuf,
     generation: GenerationConfig,
     t5_config: T5Config,
+    stdit3_config: Stdit3Config,
+    vae_config: VaeConfig,
     tokenizer_json: Vec<u8>,
     t5: BundlePart,
     stdit3: BundlePart,
@@ -35,7 +39,8 @@ pub struct ModelBundle {
 }
 
 impl ModelBundle {
-    /// Opens a model folder. Reads configs, the tokenizer and headers, and checks the text encoder against its config.
+    /// Opens a model folder. Reads configs, the tokenizer and headers, and checks each network against its config
+    /// and the networks against each other.
     ///
     /// # Errors
     /// A file is missing, damaged, or does not fit another; the error names it.
@@ -66,8 +71,42 @@ impl ModelBundle {
         [t5, stdit3, vae]: [BundlePart; 3],
     ) -> Result<Self> {
         let t5_config = T5Config::from_json(&t5.config_json, &t5.config_file)?;
+        let stdit3_config = Stdit3Config::from_json(&stdit3.config_json, &stdit3.config_file)?;
+        let vae_config = VaeConfig::from_json(&vae.config_json, &vae.config_file)?;
+        let pairs = [
+            ("caption_channels", stdit3_config.caption_channels, "d_model", t5_config.d_model, &t5),
+            (
+                "in_channels",
+                stdit3_config.in_channels,
+                "latent channels",
+                vae_config.latent_channels(),
+                &vae,
+            ),
+        ];
+        for (field, wanted, other, found, part) in pairs {
+            if wanted != found {
+                let other_file = part.config_file.display();
+                let reason = format!(
+                    "{field} is {wanted}, but {other} of {other_file} is {found}: \
+                     the two networks belong to different models"
+                );
+                return Err(ModelError::Config { file: stdit3.config_file, reason });
+            }
+        }
         validate(&T5Encoder::parameters(&t5_config)?, &*t5.source, T5_IGNORABLE)?;
-        Ok(Self { location, generation, t5_config, tokenizer_json, t5, stdit3, vae })
+        validate(&Stdit3::parameters(&stdit3_config)?, &*stdit3.source, STDIT3_IGNORABLE)?;
+        validate(&VideoVae::parameters(&vae_config)?, &*vae.source, &[])?;
+        Ok(Self {
+            location,
+            generation,
+            t5_config,
+            stdit3_config,
+            vae_config,
+            tokenizer_json,
+            t5,
+            stdit3,
+            vae,
+        })
     }
 
     /// The folder, or a description of where the model comes from.
@@ -87,6 +126,16 @@ impl ModelBundle {
             PartName::Stdit3 => &self.stdit3,
             PartName::Vae => &self.vae,
         }
+    }
+
+    /// The sizes of the diffusion transformer.
+    pub fn stdit3_config(&self) -> &Stdit3Config {
+        &self.stdit3_config
+    }
+
+    /// The sizes of the autoencoder.
+    pub fn vae_config(&self) -> &VaeConfig {
+        &self.vae_config
     }
 
     /// The text encoder; its blocks are read when it encodes.

@@ -1,15 +1,15 @@
 //! Every primitive of the three networks, once. Faster paths belong behind these functions, not beside them.
 
 pub mod attention;
-pub mod embeddings;
 pub mod conv;
+pub mod embeddings;
 pub mod linear;
 pub mod norm;
 pub mod rope;
 
 pub use attention::scaled_dot_product_attention;
-pub use embeddings::{PositionScale, sin_cos_positions_2d, sinusoidal_embedding};
 pub use conv::{CausalConv3d, Conv2d, Window};
+pub use embeddings::{PositionScale, sin_cos_positions_2d, sinusoidal_embedding};
 pub use linear::Linear;
 pub use norm::{GroupNorm, RmsNorm, layer_norm};
 pub use rope::RotaryTable;

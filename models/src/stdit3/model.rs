@@ -1,5 +1,7 @@
 //! The transformer as a whole, and its ends: everything but the blocks.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Tensor};
 
 use super::block::Stdit3Block;
@@ -12,7 +14,7 @@ use super::final_layer::{FinalLayer, unpatchify};
 use crate::error::{ModelError, Result};
 use crate::nn::{Linear, PositionScale, RotaryTable, sin_cos_positions_2d};
 use crate::probe::Probe;
-use crate::weights::Weights;
+use crate::weights::{ParameterRecorder, Weights};
 
 /// What comes before the first block and after the last.
 pub struct Stdit3Ends {
@@ -280,6 +282,14 @@ impl Stdit3 {
     pub fn load(root: &Weights, config: &Stdit3Config) -> Result<Self> {
         let blocks = (0..config.blocks()).map(|index| Stdit3Block::load(root, config, index));
         Ok(Self { ends: Stdit3Ends::load(root, config)?, blocks: blocks.collect::<Result<_>>()? })
+    }
+
+    /// Every parameter of a transformer of these sizes: official name to shape.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn parameters(config: &Stdit3Config) -> Result<BTreeMap<String, Vec<usize>>> {
+        ParameterRecorder::record(|root| Self::load(root, config).map(drop))
     }
 
     /// Everything but the blocks.

@@ -1,9 +1,8 @@
 //! The encoder over its blocks, holding the weights of one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::block::T5Block;
 use super::config::T5Config;
@@ -11,7 +10,7 @@ use super::position_bias::RelativePositionBias;
 use crate::error::{ModelError, Result};
 use crate::nn::RmsNorm;
 use crate::probe::Probe;
-use crate::weights::{ParameterRecorder, TensorSource, Weights};
+use crate::weights::{ParameterRecorder, Weights};
 
 /// Texts that go through the encoder together: rows of token ids, and which of them count.
 pub struct TokenBatch {
@@ -112,16 +111,16 @@ impl T5Encoder {
     /// # Errors
     /// A tensor operation fails.
     pub fn parameters(config: &T5Config) -> Result<BTreeMap<String, Vec<usize>>> {
-        let recorder = Arc::new(ParameterRecorder::default());
-        let source: Arc<dyn TensorSource> = recorder.clone();
-        let encoder = Self::new(Weights::new(source, DType::F32, &Device::Cpu), config.clone());
-        encoder.rows(&[config.pad_token_id])?;
-        RelativePositionBias::load(&encoder.weights, config)?;
-        for index in 0..config.num_layers {
-            T5Block::load(&encoder.weights, config, index)?;
-        }
-        encoder.final_norm()?;
-        Ok(recorder.parameters())
+        ParameterRecorder::record(|weights| {
+            let encoder = Self::new(weights.clone(), config.clone());
+            encoder.rows(&[config.pad_token_id])?;
+            RelativePositionBias::load(weights, config)?;
+            for index in 0..config.num_layers {
+                T5Block::load(weights, config, index)?;
+            }
+            encoder.final_norm()?;
+            Ok(())
+        })
     }
 
     /// Encodes texts, reading each block once for all of them. Taps `embed`, `block_0`, ... and

@@ -1,7 +1,8 @@
 //! The text encoder: T5 v1.1's encoder, its tokenizer, and what happens to a prompt before either.
 //!
-//! A prompt gets its score suffixes ([`PromptScores`](crate::prompt_notation::PromptScores)), is cleaned ([`CaptionCleaning`]), tokenised
-//! ([`PromptTokenizer`]) and encoded ([`T5Encoder`]), which holds one block of weights at a time.
+//! A prompt gets its score suffixes ([`PromptScores`](crate::prompt_notation::PromptScores)), is cleaned
+//! ([`CaptionCleaning`]), tokenised ([`PromptTokenizer`]) and encoded ([`T5Encoder`]), which holds one block of
+//! weights at a time.
 
 mod block;
 pub mod caption;

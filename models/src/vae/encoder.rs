@@ -48,7 +48,7 @@ impl VideoEncoder {
     ) -> Result<Tensor> {
         let (batch, channels, num_frames, height, width) = video.dims5()?;
         let factor = config.spatial_factor();
-        let fits = |pixels: usize| pixels > 0 && pixels % factor == 0;
+        let fits = |pixels: usize| pixels > 0 && pixels.is_multiple_of(factor);
         if channels != config.spatial.in_channels
             || num_frames == 0
             || !fits(height)

@@ -8,13 +8,14 @@ use crate::probe::{NoProbe, Probe};
 
 /// The frames of a video, decoded as they are asked for.
 ///
-/// Each item is `[B, 3, n, H, W]` with the next `n` frames; `n` is the micro batch size, and less only at the end. What is
-/// kept between items are the spatial latents of at most one chunk and a micro batch, so memory does not grow with the
-/// video. The items joined are [`VideoVae::decode`], bit for bit.
+/// Each item is `[B, 3, n, H, W]` with the next `n` frames; `n` is the micro batch size, and less only at the
+/// end. What is kept between items are the spatial latents of at most one chunk and a micro batch, so memory
+/// does not grow with the video. The items joined are [`VideoVae::decode`], bit for bit.
 ///
 /// # Source
-/// `VideoAutoencoderPipeline.decode` and `VideoAutoencoderKL.decode` of `vae.py`. The micro batches run over all frames
-/// and across chunk borders, as there; only samples of a batch never share one, which changes no value.
+/// `VideoAutoencoderPipeline.decode` and `VideoAutoencoderKL.decode` of `vae.py`. The micro batches run over
+/// all frames and across chunk borders, as there; only samples of a batch never share one, which changes no
+/// value.
 pub struct FrameStream<'a> {
     vae: &'a VideoVae,
     /// `[B, C, T, h, w]`, denormalised.
@@ -43,7 +44,8 @@ impl<'a> FrameStream<'a> {
         };
         if !fits {
             return Err(ModelError::bad_input(format!(
-                "latents of shape {:?} are not those of {num_frames} frames: expected [B, {channels}, {frames}, h, w]",
+                "latents of shape {:?} are not those of {num_frames} frames: \
+                 expected [B, {channels}, {frames}, h, w]",
                 latents.dims()
             )));
         }

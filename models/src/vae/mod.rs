@@ -1,9 +1,9 @@
 //! The video autoencoder of Open-Sora v1.2, both directions: pixels to latents and back.
 //!
-//! Two networks in a row. The [spatial](spatial) one works on single frames and makes height and width 8 times smaller
-//! (`AutoencoderKL` in SDXL's layout); the [temporal](temporal) one works on chunks of 17 such frames and makes them 5
-//! (`VAE_Temporal_SD`, causal in time). Chunks do not see each other, which is what lets [`FrameStream`] hand out pixels
-//! early and keep its memory independent of a video's length.
+//! Two networks in a row. The spatial one works on single frames and makes height and width 8 times smaller
+//! (`AutoencoderKL` in SDXL's layout); the temporal one works on chunks of 17 such frames and makes them 5
+//! (`VAE_Temporal_SD`, causal in time). Chunks do not see each other, which is what lets [`FrameStream`] hand
+//! out pixels early and keep its memory independent of a video's length.
 //!
 //! # Source
 //! `opensora/models/vae/` of Open-Sora v1.2; `AutoencoderKL` of diffusers.

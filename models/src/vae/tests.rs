@@ -10,8 +10,8 @@ use super::*;
 use crate::probe::NoProbe;
 use crate::weights::{ParameterRecorder, SafetensorsFile, Weights};
 
-/// A network of every kind of block, with weights that are all different: micro batches of 3 do not divide the 17 frames
-/// of a chunk, so they cross its border.
+/// A network of every kind of block, with weights that are all different: micro batches of 3 do not divide the
+/// 17 frames of a chunk, so they cross its border.
 fn small_vae() -> VideoVae {
     load_small(VideoVae::load_with_encoder)
 }

@@ -1,5 +1,7 @@
 //! The whole autoencoder: what the rest of the project sees.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 
 use super::VaeConfig;
@@ -10,7 +12,7 @@ use super::spatial::SpatialDecoder;
 use super::temporal::TemporalDecoder;
 use crate::error::{ModelError, Result};
 use crate::probe::Probe;
-use crate::weights::Weights;
+use crate::weights::{ParameterRecorder, Weights};
 
 /// Where the checkpoint keeps the spatial network.
 pub(super) const SPATIAL_WEIGHTS: &str = "spatial_vae.module";
@@ -59,6 +61,14 @@ impl VideoVae {
         Ok(Self { encoder, ..Self::load(weights, config)? })
     }
 
+    /// Every parameter of both directions of an autoencoder of these sizes: official name to shape.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn parameters(config: &VaeConfig) -> Result<BTreeMap<String, Vec<usize>>> {
+        ParameterRecorder::record(|weights| Self::load_with_encoder(weights, config).map(drop))
+    }
+
     /// The shapes that it was loaded with.
     pub fn config(&self) -> &VaeConfig {
         &self.config
@@ -105,7 +115,8 @@ impl VideoVae {
     /// `video` `[B, 3, F, H, W]` in [-1, 1] to `[B, C, T, H / 8, W / 8]`.
     ///
     /// # Errors
-    /// The encoder was not loaded; `H` or `W` is no multiple of 8; the noise has another shape; a tensor operation fails.
+    /// The encoder was not loaded; `H` or `W` is no multiple of 8; the noise has another shape; a tensor
+    /// operation fails.
     pub fn encode(
         &self,
         video: &Tensor,

@@ -2,13 +2,12 @@
 //!
 //! A case is a folder with `case.json` and `tensors.safetensors`; `kind` in the former selects the procedure: see
 //! [`find_cases`] and [`run_case`].
-//! A case is a folder with `case.json` and `tensors.safetensors`; `kind` in the former selects the procedure. See
-//! [`run_case`].
 
 mod case;
 mod compare;
 mod conditioning;
 mod diffusion;
+mod end_to_end;
 mod sampling;
 mod tables;
 mod text;
@@ -96,6 +95,7 @@ pub fn run_case(dir: &Path, device: &Device) -> CaseReport {
 fn run_kind(case: &Case, device: &Device) -> Result<CaseCheck> {
     match case.kind.as_str() {
         "apply_mask_strategy" => conditioning::run(case, device),
+        "e2e" => end_to_end::run(case, device),
         "rflow" => sampling::run_sampling(case, device),
         "rflow_add_noise" => sampling::run_add_noise(case, device),
         "rflow_timesteps" => sampling::run_timesteps(case),

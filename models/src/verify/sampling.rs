@@ -80,8 +80,9 @@ pub(super) fn run_add_noise(case: &Case, device: &Device) -> Result<CaseCheck> {
     Ok(comparison.finish())
 }
 
+/// How a case samples.
 #[derive(Deserialize)]
-struct RunParams {
+pub(super) struct RunParams {
     num_sampling_steps: usize,
     cfg_scale: f64,
     use_discrete_timesteps: bool,
@@ -92,7 +93,7 @@ struct RunParams {
     width: usize,
     num_frames: usize,
     #[serde(default)]
-    fps: f32,
+    pub(super) fps: f32,
     lpl_minimum_steps: usize,
     lpl_cos_tolerance: f64,
     lpl_patience: usize,
@@ -122,7 +123,11 @@ struct SyntheticParams {
 }
 
 impl RunParams {
-    fn settings(&self, case: &Case) -> Result<SamplingSettings> {
+    pub(super) fn size(&self) -> VideoSize {
+        VideoSize { height_px: self.height, width_px: self.width, frames: self.num_frames }
+    }
+
+    pub(super) fn settings(&self, case: &Case) -> Result<SamplingSettings> {
         let leap = match &self.lpl {
             Leap::Fixed(step) => LeapRule::Fixed(*step),
             Leap::Named(name) if name == "off" => LeapRule::Off,
@@ -210,8 +215,7 @@ pub(super) fn run_sampling(case: &Case, device: &Device) -> Result<CaseCheck> {
     let latent = case.tensor("z", device)?;
     let model = Evaluated::load(case, &params, &latent, device)?;
     let mut comparison = Comparison::new(case);
-    let size =
-        VideoSize { height_px: params.height, width_px: params.width, frames: params.num_frames };
+    let size = params.size();
     let recorded: Vec<f32> = case.tensor("timesteps", &Device::Cpu)?.to_vec1()?;
     check_timesteps(&mut comparison, &settings.timesteps(size), &recorded);
     let mut run = DenoiseRun::new(&latent, settings, size)?.with_timesteps(recorded)?;
@@ -231,20 +235,13 @@ pub(super) fn run_sampling(case: &Case, device: &Device) -> Result<CaseCheck> {
         }
         recording.add(&request, &outcome, run.latent())?;
     }
-    let (evaluations, leap) = (recording.cosines.len(), recording.leap_step);
-    comparison.check_that("n_evals", evaluations == params.n_evals, || {
-        format!("{evaluations} evaluations instead of {}", params.n_evals)
-    });
-    comparison.check_that("leap_step", leap == params.leap_step, || {
-        format!("leap at {leap:?} instead of {:?}", params.leap_step)
-    });
-    recording.compare(&mut comparison)?;
+    recording.compare(&params, &mut comparison)?;
     comparison.check("z_final", &run.into_latent());
     Ok(comparison.finish())
 }
 
 /// The timesteps that follow from the settings against the recorded ones, which the run then takes.
-fn check_timesteps(comparison: &mut Comparison, own: &[f32], recorded: &[f32]) {
+pub(super) fn check_timesteps(comparison: &mut Comparison, own: &[f32], recorded: &[f32]) {
     // The tolerance of the cases about timesteps; that of a run is about latents.
     let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 2e-4 + 1e-6 * b.abs();
     let agree = own.len() == recorded.len() && own.iter().zip(recorded).all(close);
@@ -272,7 +269,7 @@ fn check_trace(
 
 /// What a run records of every step.
 #[derive(Default)]
-struct Recording {
+pub(super) struct Recording {
     latents_in: Vec<Tensor>,
     latents_out: Vec<Tensor>,
     velocities: Vec<Tensor>,
@@ -292,14 +289,26 @@ impl Recording {
         }
         self.latents_out.push(after.clone());
         self.velocities.push(outcome.velocity.clone());
+        self.add_outcome(outcome);
+        Ok(())
+    }
+
+    /// Adds what is known without the latents.
+    pub(super) fn add_outcome(&mut self, outcome: &StepOutcome) {
         self.cosines.push(outcome.cosine.unwrap_or(RECORDED_NO_COSINE) as f32);
         if outcome.leapt {
             self.leap_step = Some(outcome.step);
         }
-        Ok(())
     }
 
-    fn compare(self, comparison: &mut Comparison) -> Result<()> {
+    pub(super) fn compare(self, params: &RunParams, comparison: &mut Comparison) -> Result<()> {
+        let (evaluations, leap) = (self.cosines.len(), self.leap_step);
+        comparison.check_that("n_evals", evaluations == params.n_evals, || {
+            format!("{evaluations} evaluations instead of {}", params.n_evals)
+        });
+        comparison.check_that("leap_step", leap == params.leap_step, || {
+            format!("leap at {leap:?} instead of {:?}", params.leap_step)
+        });
         let steps = [
             ("z_in", &self.latents_in),
             ("x_mask", &self.frame_masks),

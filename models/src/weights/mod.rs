@@ -49,6 +49,11 @@ pub trait TensorSource: Send + Sync {
     /// The header of one tensor; `None` when there is no such tensor.
     fn info(&self, name: &str) -> Option<TensorInfo>;
 
+    /// Whether there is such a tensor.
+    fn has(&self, name: &str) -> bool {
+        self.info(name).is_some()
+    }
+
     /// The raw bytes of each file behind this source; none for sources that are no files.
     fn contents(&self) -> Vec<(&Path, &[u8])> {
         Vec::new()
@@ -155,7 +160,7 @@ impl Weights {
 
     /// Whether the checkpoint has this tensor.
     pub fn has(&self, name: &str) -> bool {
-        self.source.info(&self.full_name(name)).is_some()
+        self.source.has(&self.full_name(name))
     }
 
     /// Bytes, as stored, of every tensor at or below this place.

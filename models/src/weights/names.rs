@@ -12,7 +12,7 @@ const ENCODER_TOKEN_EMBEDDING: &str = "encoder.embed_tokens.weight";
 /// What a T5 file may hold beside the encoder: the embedding's second name, the decoder and its output head.
 pub const T5_IGNORABLE: &[&str] = &[ENCODER_TOKEN_EMBEDDING, "decoder.", "lm_head."];
 
-/// What an STDiT3 file may hold beside its parameters: the rotary frequencies, which are computed.
+/// What an STDiT3 file may leave out: the rotary frequencies, which follow from the config.
 pub const STDIT3_IGNORABLE: &[&str] = &["rope.freqs"];
 
 /// Projections of an attention block: their names in old diffusers releases, and their names now.

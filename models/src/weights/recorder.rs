@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Shape, Tensor};
 
-use super::{TensorInfo, TensorSource};
+use super::{TensorInfo, TensorSource, Weights};
 use crate::error::Result;
 
 /// Answers every read with zeros of the wanted shape (one element, broadcast: it costs no memory).
@@ -19,6 +19,18 @@ pub struct ParameterRecorder {
 }
 
 impl ParameterRecorder {
+    /// Every parameter that `load` asks for: official name to shape.
+    ///
+    /// # Errors
+    /// Whatever `load` brings up.
+    pub fn record(
+        load: impl FnOnce(&Weights) -> Result<()>,
+    ) -> Result<BTreeMap<String, Vec<usize>>> {
+        let recorder = Arc::new(Self::default());
+        load(&Weights::new(recorder.clone(), DType::F32, &Device::Cpu))?;
+        Ok(recorder.parameters())
+    }
+
     /// What was asked for so far: name to shape.
     pub fn parameters(&self) -> BTreeMap<String, Vec<usize>> {
         self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
@@ -35,9 +47,13 @@ impl TensorSource for ParameterRecorder {
     }
 
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        // It has every tensor, so optional ones too; those that nobody asked for yet have no shape.
-        let shape = self.parameters().remove(name).unwrap_or_default();
+        let shape = self.parameters().remove(name)?;
         Some(TensorInfo { shape, dtype: DType::F32, stored_bytes: 0 })
+    }
+
+    /// It has every tensor, optional ones too; but those that nobody asked for yet have no header.
+    fn has(&self, _name: &str) -> bool {
+        true
     }
 
     fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {

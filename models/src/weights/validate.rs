@@ -56,7 +56,7 @@ impl Display for CheckpointMismatch {
 /// Compares the headers of `source` with `wanted` (name to shape, as a
 /// [`ParameterRecorder`](super::ParameterRecorder) lists them). No tensor is read.
 ///
-/// `ignorable` names what may be there without being wanted: exact names, or prefixes that end in a dot; see
+/// `ignorable` names what may be there or not, wanted or not: exact names, or prefixes that end in a dot; see
 /// [`names`](super::names).
 ///
 /// # Errors
@@ -69,6 +69,7 @@ pub fn validate(
     let mut mismatch = CheckpointMismatch::default();
     for (name, shape) in wanted {
         match source.info(name) {
+            None if is_ignorable(name, ignorable) => {}
             None => mismatch.missing.push((name.clone(), shape.clone())),
             Some(info) if &info.shape != shape => {
                 mismatch.misshaped.push((name.clone(), shape.clone(), info.shape));

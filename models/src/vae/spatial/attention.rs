@@ -7,8 +7,9 @@ use crate::nn::{GroupNorm, Linear, scaled_dot_product_attention};
 use crate::vae::SpatialVaeConfig;
 use crate::weights::Weights;
 
-/// How many positions ask at once. Our choice: the scores of a whole frame grow with the square of its positions (0.8 GB
-/// at 720p); those of 1024 stay below 60 MB there, and smaller frames still go through in one piece.
+/// How many positions ask at once. Our choice: the scores of a whole frame grow with the square of its
+/// positions (0.8 GB at 720p); those of 1024 stay below 60 MB there, and smaller frames still go through in one
+/// piece.
 const QUERIES_AT_ONCE: usize = 1024;
 
 /// # Source

@@ -33,7 +33,8 @@ impl TemporalDecoder {
         for (level, &out_channels) in channels.iter().enumerate().rev() {
             let blocks = decoder.pp("block_res_blocks").pp(level);
             let blocks = ResidualBlocks::load(&blocks, config, before, out_channels)?;
-            // `temporal_downsample` and `conv_blocks` count the steps between levels; this one leads to the level above.
+            // `temporal_downsample` and `conv_blocks` count the steps between levels; this one leads to the
+            // level above.
             let step = level.checked_sub(1).filter(|&step| config.temporal_downsample[step]);
             let conv = step.map(|step| {
                 let weights = decoder.pp("conv_blocks").pp(step);

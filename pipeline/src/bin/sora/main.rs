@@ -1,1 +1,77 @@
-fn main() {}
+//! The `sora` command: videos from prompts, and a check of the models against recorded cases.
+
+mod arguments;
+mod exit;
+mod generate;
+mod interrupt;
+mod job;
+mod prompts;
+mod report;
+mod request;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use arguments::{Arguments, Command};
+use exit::Outcome;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = run(arguments).unwrap_or_else(|cause| {
+        eprintln!("error: {}", on_one_line(&cause));
+        Outcome::BadInput
+    });
+    outcome.into()
+}
+
+/// An error and its causes, each told once: many errors name their cause in their own text already.
+fn on_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    text
+}
+
+/// # Errors
+/// Whatever makes the command impossible before it begins; what happens later is an [`Outcome`].
+fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    if let Some(threads) = arguments.threads {
+        // Before any tensor work, since the pool is built once.
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .context("cannot start so many threads")?;
+    }
+    match arguments.command {
+        Command::Generate(arguments) => generate::run(*arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let cause = anyhow::anyhow!("no such file");
+        let outer = cause.context("cannot read x: no such file").context("no model");
+        assert_eq!(on_one_line(&outer), "no model: cannot read x: no such file");
+        let plain = anyhow::anyhow!("busy").context("cannot serve metrics");
+        assert_eq!(on_one_line(&plain), "cannot serve metrics: busy");
+    }
+}

@@ -1,0 +1,146 @@
+#![allow(clippy::unwrap_used)]
+
+use candle_core::{DType, Device, IndexOp};
+
+use super::*;
+
+/// Values that are all different and of both signs, without a random generator.
+fn values(dims: &[usize]) -> Tensor {
+    let count = dims.iter().product::<usize>();
+    let values: Vec<_> = (0..count).map(|i| (i as f32 * 0.7318).sin()).collect();
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+}
+
+/// The definition of a convolution, one multiplication at a time.
+fn naive(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, windows: [Window; 3]) -> Tensor {
+    let (channels, frames, rows, columns) = x.dims4().unwrap();
+    let (out_channels, _, kt, kh, kw) = weight.dims5().unwrap();
+    let size = [frames, rows, columns];
+    let outputs: Vec<_> =
+        windows.iter().zip(size).map(|(window, size)| window.outputs(size).unwrap()).collect();
+    let x: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
+    let weight: Vec<f32> = weight.flatten_all().unwrap().to_vec1().unwrap();
+    let bias = bias.map(|bias| bias.to_vec1::<f32>().unwrap());
+    let mut result = Vec::new();
+    for o in 0..out_channels {
+        for position in 0..outputs.iter().product::<usize>() {
+            let at = [
+                position / (outputs[1] * outputs[2]),
+                position / outputs[2] % outputs[1],
+                position % outputs[2],
+            ];
+            let mut sum = bias.as_ref().map_or(0.0, |bias| bias[o]);
+            for (c, t, h, w) in (0..channels * kt * kh * kw)
+                .map(|tap| (tap / (kt * kh * kw), tap / (kh * kw) % kt, tap / kw % kh, tap % kw))
+            {
+                let read: Option<Vec<usize>> = [t, h, w]
+                    .iter()
+                    .enumerate()
+                    .map(|(axis, tap)| {
+                        let padded = at[axis] * windows[axis].stride + tap;
+                        let inside = padded.checked_sub(windows[axis].before)?;
+                        (inside < size[axis]).then_some(inside)
+                    })
+                    .collect();
+                if let Some(read) = read {
+                    let value = x[((c * frames + read[0]) * rows + read[1]) * columns + read[2]];
+                    let tap = (((o * channels + c) * kt + t) * kh + h) * kw + w;
+                    sum += value * weight[tap];
+                }
+            }
+            result.push(sum);
+        }
+    }
+    Tensor::from_vec(result, (out_channels, outputs[0], outputs[1], outputs[2]), &Device::Cpu)
+        .unwrap()
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+#[test]
+fn every_window_agrees_with_the_definition() {
+    let axes = [Window::same(1), Window::same(3), Window::same(5), Window::halving()];
+    let times = [Window::causal(1, 1), Window::causal(3, 1), Window::causal(3, 2)];
+    for (frames, rows, columns) in [(2, 3, 2), (5, 7, 9), (4, 6, 5)] {
+        for space in axes {
+            for time in times {
+                let x = values(&[3, frames, rows, columns]);
+                let weight =
+                    values(&[2, 3, time.kernel, space.kernel, space.kernel]).affine(1.0, 0.1);
+                let (weight, bias) = (weight.unwrap(), values(&[2]));
+                let windows = [time, space, space];
+                let kernel = Kernel::new(&weight, Some(bias.clone()), windows).unwrap();
+                let expected = naive(&x, &weight, Some(&bias), windows);
+                let difference = largest_difference(&kernel.convolve(&x).unwrap(), &expected);
+                assert!(difference < 1e-4, "{windows:?} on {:?}: {difference}", x.dims());
+            }
+        }
+    }
+}
+
+#[test]
+fn slabs_of_frames_and_of_rows_join_without_seams() {
+    let windows = [Window::causal(3, 1), Window::same(3), Window::same(3)];
+    let weight = values(&[4, 3, 3, 3, 3]);
+    let kernel = Kernel::new(&weight, None, windows).unwrap();
+    // Sizes of which four megabytes hold five of twelve frames, then a band of rows of one frame.
+    for dims in [[3, 12, 8, 300], [3, 2, 40, 400]] {
+        let (frames, rows) = kernel.slab(dims[1], dims[2], dims[3]);
+        assert!(frames * rows < dims[1] * dims[2], "{dims:?} fits one slab: nothing to join");
+        let x = values(&dims);
+        let difference =
+            largest_difference(&kernel.convolve(&x).unwrap(), &naive(&x, &weight, None, windows));
+        assert!(difference < 1e-4, "{dims:?}: {difference}");
+    }
+}
+
+#[test]
+fn later_frames_do_not_change_earlier_ones() {
+    let windows = [Window::causal(3, 1), Window::same(3), Window::same(3)];
+    let conv = CausalConv3d(Kernel::new(&values(&[4, 2, 3, 3, 3]), None, windows).unwrap());
+    let x = values(&[2, 2, 6, 4, 5]);
+    let other_end = (x.narrow(2, 4, 2).unwrap() * 3.0).unwrap();
+    let other = Tensor::cat(&[&x.narrow(2, 0, 4).unwrap(), &other_end], 2).unwrap();
+    let (ours, others) = (conv.forward(&x).unwrap(), conv.forward(&other).unwrap());
+    let start = |x: &Tensor| x.narrow(2, 0, 4).unwrap();
+    assert_eq!(largest_difference(&start(&ours), &start(&others)), 0.0);
+    assert!(largest_difference(&ours, &others) > 0.1, "the last frames should differ");
+}
+
+#[test]
+fn samples_do_not_mix() {
+    let conv = Conv2d(
+        Kernel::new(
+            &values(&[4, 2, 3, 3]),
+            Some(values(&[4])),
+            [Window::same(1), Window::same(3), Window::same(3)],
+        )
+        .unwrap(),
+    );
+    let x = values(&[3, 2, 5, 4]);
+    let together = conv.forward(&x).unwrap();
+    for sample in 0..3 {
+        let alone = conv.forward(&x.narrow(0, sample, 1).unwrap()).unwrap();
+        assert!(largest_difference(&together.i(sample..=sample).unwrap(), &alone) < 1e-5);
+    }
+}
+
+#[test]
+fn an_input_smaller_than_the_kernel_is_an_error() {
+    let window = Window::halving();
+    let kernel =
+        Kernel::new(&values(&[1, 1, 3, 3]), None, [Window::same(1), window, window]).unwrap();
+    let error = kernel.convolve(&values(&[1, 1, 1, 4])).unwrap_err().to_string();
+    assert!(error.contains("too short"), "{error}");
+}
+
+#[test]
+fn a_recorded_weight_stays_one_value() {
+    let weight = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap();
+    let weight = weight.broadcast_as((4, 2, 3, 3)).unwrap();
+    let kernel = Kernel::new(&weight, None, [Window::same(3); 3]).unwrap();
+    assert_eq!((kernel.matrix.dims(), kernel.matrix.stride()), (&[4, 18][..], &[0, 0][..]));
+}

@@ -1,0 +1,252 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use candle_core::DType;
+use clap::{Args, Parser, Subcommand};
+use sora_models::DeviceChoice;
+use sora_models::rflow::LeapRule;
+use sora_models::sizes::{PictureSize, parse_frames};
+use sora_models::stdit3::MergeSteps;
+
+/// Makes short videos from text, on this machine.
+#[derive(Parser)]
+#[command(name = "sora", version, max_term_width = 100)]
+pub struct Arguments {
+    /// CPU threads for computing [default: one for each core]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make videos from prompts
+    Generate(Box<GenerateArguments>),
+    /// Check this build and device against recorded cases of the reference implementation
+    Verify(VerifyArguments),
+}
+
+/// What `sora generate` is told.
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct GenerateArguments {
+    /// What the video shall show; each prompt makes a video of its own
+    #[arg(value_name = "PROMPT")]
+    pub prompts: Vec<String>,
+
+    /// More prompts from a file, one a line; `-` is standard input. Blank lines and lines with # are skipped
+    #[arg(long = "prompts", value_name = "FILE")]
+    pub prompts_file: Option<PathBuf>,
+
+    /// Where the video goes: `.mp4`, `.gif`, `.png` (contact sheet), or a folder for single frames
+    /// [default: named after the prompt]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<String>,
+
+    /// Seed of the first video's noise; every further prompt takes the next number
+    #[arg(long, default_value_t = DEFAULT_SEED, value_name = "N")]
+    pub seed: u64,
+
+    /// Denoising steps [default: the model's]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+
+    /// How closely to follow the prompt [default: the model's]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    pub cfg_scale: Option<f64>,
+
+    /// When to leap to the end of denoising: `off`, `fixed:N`, `dynamic`, or
+    /// `dynamic:from=14,tolerance=0.001,patience=3,over=first-frame|whole` with any of the four
+    #[arg(long, default_value = "off", value_name = "RULE")]
+    pub lpl: LeapRule,
+
+    /// In which steps to merge the tokens of neighbouring frames: `off`, `all`, or the first N
+    #[arg(long, default_value = "off", value_name = "STEPS")]
+    pub tdtm: MergeSteps,
+
+    /// Size of a frame in pixels, such as 256x144 [default: the model's]
+    #[arg(long, value_name = "WxH", conflicts_with_all = ["resolution", "aspect"])]
+    pub size: Option<PictureSize>,
+
+    /// Size of a frame by name, such as 240p
+    #[arg(long, value_name = "NAME")]
+    pub resolution: Option<String>,
+
+    /// Height to width, as Open-Sora names it: 9:16 is a wide picture [default: 9:16]
+    #[arg(long, value_name = "H:W", requires = "resolution")]
+    pub aspect: Option<String>,
+
+    /// Length: a number of frames, or 2s, 4s, 8s, 16s [default: the model's]
+    #[arg(long, value_parser = parse_frames, value_name = "N")]
+    pub frames: Option<usize>,
+
+    /// Frames per second [default: the model's]
+    #[arg(long, value_name = "N")]
+    pub fps: Option<f64>,
+
+    /// Aesthetic score to ask for, about 4 to 7 [default: the model's]
+    #[arg(long, value_name = "SCORE")]
+    pub aesthetic_score: Option<f64>,
+
+    /// Amount of motion to ask for
+    #[arg(long, value_name = "SCORE")]
+    pub motion_score: Option<f64>,
+
+    /// Camera motion to ask for, such as `pan left`
+    #[arg(long, value_name = "WORDS")]
+    pub camera_motion: Option<String>,
+
+    /// Folder with the model's weights [default: the small model in this program]
+    #[arg(long, value_name = "FOLDER")]
+    pub model: Option<PathBuf>,
+
+    /// Where to compute: auto, cpu, metal or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// Number format to compute in: f32, f16 or bf16
+    #[arg(long, default_value = "f32", value_parser = parse_dtype)]
+    pub dtype: DType,
+
+    /// Workers that share the transformer's blocks, so that several prompts overlap
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+
+    /// Print what happens as lines of JSON, without bars
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+
+    /// Print errors and the names of finished videos only
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Serve metrics in Prometheus' format at this address, such as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_addr: Option<SocketAddr>,
+}
+
+/// What `sora verify` is told.
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// Folder of recorded cases, or a single case
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+
+    /// Where to compute: auto, cpu, metal or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// Print a line of JSON for each case
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The reference's seed.
+const DEFAULT_SEED: u64 = 42;
+
+const AFTER_HELP: &str = "\
+Output names:
+  film.mp4                 one video; with several prompts film-1.mp4, film-2.mp4, …
+  frames/                  a folder of single frames; with several prompts frames/1/, frames/2/, …
+  {index}-{prompt}.gif     every video by itself; {seed} is known too
+Missing folders are created. Beside each video a .json tells every setting.
+The same prompt, seed and settings give the same bytes.
+
+Exit codes: 0 all videos are there, 1 some failed, 2 it cannot be done as asked, 130 stopped by Ctrl-C.";
+
+fn parse_dtype(name: &str) -> Result<DType, String> {
+    match name {
+        "f32" => Ok(DType::F32),
+        "f16" => Ok(DType::F16),
+        "bf16" => Ok(DType::BF16),
+        _ => Err("expected f32, f16 or bf16".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn generate(arguments: &[&str]) -> Result<GenerateArguments, String> {
+        let all = ["sora", "generate"].iter().chain(arguments);
+        match Arguments::try_parse_from(all).map_err(|error| error.to_string())?.command {
+            Command::Generate(arguments) => Ok(*arguments),
+            Command::Verify(_) => Err("another command".into()),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_can_be_given() {
+        let arguments = generate(&[
+            "a cat",
+            "a dog",
+            "-o",
+            "x.mp4",
+            "--seed",
+            "7",
+            "--steps",
+            "20",
+            "--cfg-scale",
+            "4.5",
+            "--lpl",
+            "fixed:15",
+            "--tdtm",
+            "10",
+            "--resolution",
+            "240p",
+            "--aspect",
+            "16:9",
+            "--frames",
+            "2s",
+            "--fps",
+            "12.5",
+            "--device",
+            "cpu",
+            "--dtype",
+            "bf16",
+            "--threads",
+            "2",
+            "--workers",
+            "2",
+            "--quiet",
+        ])
+        .unwrap();
+        assert_eq!(arguments.prompts, ["a cat", "a dog"]);
+        assert_eq!((arguments.lpl, arguments.tdtm), (LeapRule::Fixed(15), MergeSteps::First(10)));
+        assert_eq!((arguments.frames, arguments.seed), (Some(51), 7));
+        assert_eq!(generate(&["a cat"]).unwrap().seed, 42);
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_would_be_accepted() {
+        for (arguments, told) in [
+            (&["x", "--lpl", "soon"][..], "dynamic"),
+            (&["x", "--tdtm", "some"], "a number of steps"),
+            (&["x", "--size", "64"], "WIDTHxHEIGHT"),
+            (&["x", "--frames", "0"], "2s"),
+            (&["x", "--device", "tpu"], "metal"),
+            (&["x", "--dtype", "int8"], "bf16"),
+            (&["x", "--size", "64x64", "--resolution", "240p"], "cannot be used with"),
+            (&["x", "--aspect", "1:1"], "--resolution"),
+            (&["x", "--threads", "0"], "--threads"),
+            (&["x", "--json", "--quiet"], "cannot be used with"),
+        ] {
+            let error = generate(arguments).err().unwrap_or_default();
+            assert!(error.contains(told), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One video: its events shown, its frames written.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use sora_actors::messages::{JobEvent, JobSummary};
+use sora_models::sizes::SPATIAL_FACTOR;
+use sora_models::t5::CaptionCleaning;
+use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo};
+use sora_pipeline::sidecar::{
+    Caption, Compute, ModelIdentity, SIDECAR_FORMAT, Sidecar, VideoFile, Work,
+};
+use sora_pipeline::sinks::VideoFormat;
+use sora_pipeline::{Job, SubmitError};
+use tokio::task::spawn_blocking;
+
+use crate::interrupt::Interrupt;
+use crate::report::{Failure, JobLabel, Report};
+
+/// What became of a video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobEnd {
+    /// It is in place.
+    Written,
+    /// It is not, and the user was told why.
+    Failed,
+    /// The user stopped it.
+    Cancelled,
+}
+
+/// What all videos of a run share.
+#[derive(Clone)]
+pub struct RunFacts {
+    /// The weights.
+    pub model: ModelIdentity,
+    /// Device and dtype.
+    pub compute: Compute,
+    /// Where to show events.
+    pub report: Rc<dyn Report>,
+}
+
+/// One video to be made.
+pub struct VideoTask {
+    /// Its request and its place among the others.
+    pub label: JobLabel,
+    /// Where it goes.
+    pub target: OutputTarget,
+}
+
+impl VideoTask {
+    /// The frames that will come: pixels beyond a whole latent value are not generated.
+    pub fn format(&self) -> VideoFormat {
+        let request = &self.label.request;
+        VideoFormat {
+            width_px: request.width_px / SPATIAL_FACTOR * SPATIAL_FACTOR,
+            height_px: request.height_px / SPATIAL_FACTOR * SPATIAL_FACTOR,
+            num_frames: request.num_frames,
+            fps: request.fps,
+        }
+    }
+
+    /// Tells that the pipeline did not take the request.
+    pub fn refused(&self, facts: &RunFacts, cause: &SubmitError) {
+        let kind = if matches!(cause, SubmitError::Invalid(_)) { "bad_input" } else { "refused" };
+        let failure =
+            Failure { stage: "submit".into(), kind: kind.into(), message: cause.to_string() };
+        facts.report.failed(&self.label, &failure);
+    }
+
+    /// Follows an accepted job to its end. When the user asks to stop, what was written so far is removed.
+    pub async fn follow(self, job: Job, facts: RunFacts, mut interrupt: Interrupt) -> JobEnd {
+        // Dropping the other branch drops the job's events, which cancels it, and the unfinished file.
+        let made = tokio::select! {
+            made = self.make(&job, &facts) => made,
+            () = interrupt.asked() => return JobEnd::Cancelled,
+        };
+        match made {
+            Ok(end) => end,
+            Err(failure) => {
+                facts.report.failed(&self.label, &failure);
+                JobEnd::Failed
+            }
+        }
+    }
+
+    async fn make(&self, job: &Job, facts: &RunFacts) -> Result<JobEnd, Failure> {
+        let mut caption = Caption { text: self.caption(), tokens: 0, cut: None };
+        let mut video = None;
+        let mut write_seconds = 0.0;
+        loop {
+            let event = job.events.recv_async().await.map_err(|cause| Failure {
+                stage: "graph".into(),
+                kind: "stage_died".into(),
+                message: cause.to_string(),
+            })?;
+            facts.report.event(&self.label, &event);
+            match event {
+                JobEvent::Embedded { tokens, cut, .. } => {
+                    (caption.tokens, caption.cut) = (tokens, cut)
+                }
+                JobEvent::Chunk(chunk) => {
+                    let started = Instant::now();
+                    let pending = match video.take() {
+                        Some(pending) => pending,
+                        None => self.target.begin(self.format()).map_err(writing_failed)?,
+                    };
+                    video = Some(
+                        unblocked(move || {
+                            let mut pending: PendingVideo = pending;
+                            pending.write_chunk(&chunk).map(|()| pending)
+                        })
+                        .await?,
+                    );
+                    write_seconds += started.elapsed().as_secs_f64();
+                }
+                JobEvent::Finished(summary) => {
+                    let started = Instant::now();
+                    let pending = video.ok_or_else(|| Failure {
+                        stage: "vae_decoder".into(),
+                        kind: "compute".into(),
+                        message: "the decoder gave no frames".into(),
+                    })?;
+                    let seconds = summary.seconds;
+                    let mut sidecar = self.sidecar(facts, caption, summary, write_seconds);
+                    unblocked(move || {
+                        sidecar.work.write_seconds += started.elapsed().as_secs_f64();
+                        pending.complete(&sidecar)
+                    })
+                    .await?;
+                    let seconds = seconds + started.elapsed().as_secs_f64();
+                    let (video, sidecar) = (self.target.video(), self.target.sidecar());
+                    facts.report.video_written(&self.label, video, sidecar, seconds);
+                    return Ok(JobEnd::Written);
+                }
+                JobEvent::Failed(cause) => {
+                    return Err(Failure {
+                        stage: cause.stage.to_string(),
+                        kind: cause.kind().as_str().into(),
+                        message: cause.to_string(),
+                    });
+                }
+                JobEvent::Cancelled => return Ok(JobEnd::Cancelled),
+                JobEvent::Queued { .. }
+                | JobEvent::Embedding
+                | JobEvent::Step { .. }
+                | JobEvent::Decoding => {}
+            }
+        }
+    }
+
+    /// The prompt as the text encoder reads it; a prompt that cannot be cleaned fails in the graph.
+    fn caption(&self) -> String {
+        let request = &self.label.request;
+        let scored = request.scores.append_to(&request.prompt);
+        CaptionCleaning::OpenSora.apply(&scored).unwrap_or(scored)
+    }
+
+    fn sidecar(
+        &self,
+        facts: &RunFacts,
+        caption: Caption,
+        summary: JobSummary,
+        write_seconds: f64,
+    ) -> Sidecar {
+        let name = self.target.video().file_name().unwrap_or_default();
+        let VideoFormat { width_px, height_px, .. } = self.format();
+        Sidecar {
+            format: SIDECAR_FORMAT,
+            program_version: env!("CARGO_PKG_VERSION"),
+            video: VideoFile { name: name.to_string_lossy().into_owned(), width_px, height_px },
+            request: self.label.request.clone(),
+            caption,
+            model: facts.model.clone(),
+            compute: facts.compute.clone(),
+            work: Work { summary, write_seconds },
+        }
+    }
+}
+
+/// Encodes and writes beside the event loop, so that other jobs' events go on.
+async fn unblocked<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OutputError> + Send + 'static,
+) -> Result<T, Failure> {
+    match spawn_blocking(work).await {
+        Ok(result) => result.map_err(writing_failed),
+        Err(panicked) => Err(Failure {
+            stage: "write".into(),
+            kind: "compute".into(),
+            message: format!(
+                "writing the video panicked (this is a bug, please report it): {panicked}"
+            ),
+        }),
+    }
+}
+
+fn writing_failed(cause: OutputError) -> Failure {
+    Failure { stage: "write".into(), kind: "output".into(), message: cause.to_string() }
+}

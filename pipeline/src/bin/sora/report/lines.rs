@@ -1,0 +1,81 @@
+//! Plain lines on standard error, where there is no terminal for bars; finished videos on standard output.
+
+use std::io::Write;
+use std::path::Path;
+
+use sora_actors::messages::JobEvent;
+
+use super::{Failure, JobLabel, Report, cut_warning, duration};
+
+/// A line at each of so many parts of the steps.
+const LINES_FOR_STEPS: usize = 10;
+
+/// Writes lines; when quiet, only warnings, failures and finished videos.
+pub struct LineReport {
+    quiet: bool,
+}
+
+impl LineReport {
+    /// Tells what happens.
+    pub fn new() -> Self {
+        Self { quiet: false }
+    }
+
+    /// Tells only what matters afterwards.
+    pub fn quiet() -> Self {
+        Self { quiet: true }
+    }
+
+    fn say(&self, job: &JobLabel, text: &str) {
+        if !self.quiet {
+            eprintln!("{}{text}", prefix(job));
+        }
+    }
+}
+
+/// Names the job where there are several.
+fn prefix(job: &JobLabel) -> String {
+    if job.count > 1 { format!("[{}/{}] ", job.number, job.count) } else { String::new() }
+}
+
+impl Report for LineReport {
+    fn event(&self, job: &JobLabel, event: &JobEvent) {
+        match event {
+            JobEvent::Embedding => self.say(job, &format!("embedding \"{}\"", job.request.prompt)),
+            JobEvent::Embedded { tokens, cut, seconds } => {
+                if let Some(cut) = cut {
+                    eprintln!("{}{}", prefix(job), cut_warning(cut));
+                }
+                self.say(job, &format!("embedded {tokens} tokens in {}", duration(*seconds)));
+            }
+            JobEvent::Step { index, steps, leapt, .. } => {
+                let done = index + 1;
+                let part = |step: usize| step * LINES_FOR_STEPS / steps.max(&1);
+                if *leapt {
+                    self.say(
+                        job,
+                        &format!("denoised {done} of {steps} steps, and leapt to the end"),
+                    );
+                } else if part(done) != part(*index) {
+                    self.say(job, &format!("denoised {done} of {steps} steps"));
+                }
+            }
+            JobEvent::Decoding => self.say(job, "decoding"),
+            JobEvent::Queued { .. }
+            | JobEvent::Chunk(_)
+            | JobEvent::Finished(_)
+            | JobEvent::Failed(_)
+            | JobEvent::Cancelled => {}
+        }
+    }
+
+    fn video_written(&self, job: &JobLabel, video: &Path, _sidecar: &Path, seconds: f64) {
+        self.say(job, &format!("finished in {}", duration(seconds)));
+        // A reader that went away (`| head`) is no reason to stop making videos.
+        let _ = writeln!(std::io::stdout(), "{}", video.display());
+    }
+
+    fn failed(&self, job: &JobLabel, failure: &Failure) {
+        eprintln!("{}error: {}", prefix(job), failure.message);
+    }
+}

@@ -1,0 +1,96 @@
+//! `sora verify`: this build on this device against recorded cases.
+
+use serde::Serialize;
+use sora_models::verify::{CaseReport, find_cases, run_case};
+
+use crate::arguments::VerifyArguments;
+use crate::exit::Outcome;
+
+/// Runs every case and prints a line for each, then how many passed.
+///
+/// # Errors
+/// There are no cases, or the device cannot be used.
+pub fn run(arguments: &VerifyArguments) -> anyhow::Result<Outcome> {
+    let cases = find_cases(&arguments.folder)?;
+    let device = arguments.device.open()?;
+    let (mut passed, mut failed) = (0, 0);
+    for case in cases {
+        let report = run_case(&case, &device);
+        let line = Line::of(&report);
+        if arguments.json {
+            println!("{}", serde_json::to_string(&line)?);
+        } else {
+            println!("{}", line.text(&report));
+        }
+        if line.passed { passed += 1 } else { failed += 1 }
+    }
+    if arguments.json {
+        println!(
+            "{}",
+            serde_json::to_string(&serde_json::json!({"passed": passed, "failed": failed}))?
+        );
+    } else {
+        println!("{passed} passed, {failed} failed");
+    }
+    Ok(if failed == 0 { Outcome::Done } else { Outcome::SomeFailed })
+}
+
+/// What is told of one case.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    kind: &'a str,
+    passed: bool,
+    worst_absolute: Option<f64>,
+    worst_relative: Option<f64>,
+    atol: f64,
+    rtol: f64,
+    /// The first tensor, in order of computation, that is out of tolerance.
+    first_failure: Option<&'a str>,
+    /// What is wrong with it, or why the case could not be run.
+    reason: Option<String>,
+    seconds: f64,
+}
+
+impl<'a> Line<'a> {
+    fn of(report: &'a CaseReport) -> Self {
+        let check = report.outcome.as_ref().ok();
+        let failure = check.and_then(|check| check.first_failure());
+        let reason = match &report.outcome {
+            Err(cause) => Some(cause.to_string()),
+            Ok(_) => failure.and_then(|deviation| deviation.failure.clone()),
+        };
+        Self {
+            name: &report.name,
+            kind: &report.kind,
+            passed: report.passed(),
+            worst_absolute: check.map(|check| check.worst_absolute()),
+            worst_relative: check.map(|check| check.worst_relative()),
+            atol: report.tolerance.atol,
+            rtol: report.tolerance.rtol,
+            first_failure: failure.map(|deviation| deviation.tensor.as_str()),
+            reason,
+            seconds: report.seconds,
+        }
+    }
+
+    fn text(&self, report: &CaseReport) -> String {
+        let Self { name, kind, atol, rtol, .. } = self;
+        let head = format!("{name:<28} {kind:<20}");
+        let verdict = if self.passed { "pass" } else { "FAIL" };
+        let figures = match &report.outcome {
+            Err(_) => String::new(),
+            Ok(check) => format!(
+                " abs {:<9.2e} rel {:<9.2e} tolerance {atol:.1e} + {rtol:.1e} |x|",
+                check.worst_absolute(),
+                check.worst_relative()
+            ),
+        };
+        let reason = match (self.first_failure, &self.reason) {
+            (Some(tensor), Some(reason)) => format!("  first wrong: {tensor}: {reason}"),
+            (None, Some(reason)) => format!(" {reason}"),
+            _ => String::new(),
+        };
+        format!("{head}{figures}{reason}  {verdict}")
+    }
+}

@@ -1,0 +1,72 @@
+//! Every frame as a PNG of its own.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use sora_actors::messages::VideoChunk;
+
+use super::error::SinkError;
+use super::video_file::VideoFile;
+use super::{VideoFormat, VideoSink, checked_frames};
+
+/// Writes `0000.png`, `0001.png`, … into a folder; videos of more than 10,000 frames get longer numbers.
+pub struct FrameFolderSink {
+    folder: PathBuf,
+    target: PathBuf,
+    format: VideoFormat,
+    next_frame: usize,
+}
+
+impl FrameFolderSink {
+    /// A sink into the existing folder `folder`.
+    pub fn new(folder: &Path, target: &Path, format: VideoFormat) -> Self {
+        Self { folder: folder.to_path_buf(), target: target.to_path_buf(), format, next_frame: 0 }
+    }
+}
+
+impl VideoSink for FrameFolderSink {
+    fn write_chunk(&mut self, chunk: &VideoChunk) -> Result<(), SinkError> {
+        let digits = self.format.num_frames.saturating_sub(1).to_string().len().max(4);
+        for rgb in checked_frames(chunk, self.format, &self.target)? {
+            let name = format!("{:0digits$}.png", self.next_frame);
+            let size = (self.format.width_px, self.format.height_px);
+            write_png(&self.folder.join(&name), &self.target.join(&name), size, rgb)?;
+            self.next_frame += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// Writes packed RGB as a PNG file; `target` is what errors call it.
+pub(super) fn write_png(
+    path: &Path,
+    target: &Path,
+    (width_px, height_px): (usize, usize),
+    rgb: &[u8],
+) -> Result<(), SinkError> {
+    let failed = |cause: png::EncodingError| match cause {
+        png::EncodingError::IoError(source) => {
+            SinkError::Io { target: target.to_path_buf(), source }
+        }
+        other => SinkError::Encoder { target: target.to_path_buf(), reason: other.to_string() },
+    };
+    let too_large = |_| SinkError::Format {
+        target: target.to_path_buf(),
+        reason: format!("a PNG of {width_px}x{height_px} pixels is too large"),
+    };
+    let width = u32::try_from(width_px).map_err(too_large)?;
+    let height = u32::try_from(height_px).map_err(too_large)?;
+    let mut file = VideoFile::create(path, target)?;
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
+    let mut writer = encoder.write_header().map_err(failed)?;
+    writer.write_image_data(rgb).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    file.flush().map_err(|source: io::Error| SinkError::Io { target: target.to_path_buf(), source })
+}
