@@ -87,7 +87,7 @@ impl Denoise for GuidedDenoiser {
         })
     }
 
-    fn into_latent(&self, run: SamplingRun) -> Computed<Latent> {
+    fn latent(&self, run: SamplingRun) -> Computed<Latent> {
         Ok(Latent::from_tensor(&run.run.into_latent(), run.num_frames)?)
     }
 }
