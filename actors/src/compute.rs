@@ -95,7 +95,7 @@ pub trait Denoise: Send {
     ///
     /// # Errors
     /// The computation failed.
-    fn into_latent(&self, run: Self::Run) -> Computed<Latent>;
+    fn latent(&self, run: Self::Run) -> Computed<Latent>;
 }
 
 /// What one denoising step did.

@@ -135,7 +135,7 @@ impl<D: Denoise> DenoiseController<D> {
 
     fn hand_on(&self, flight: JobInFlight<D::Run>) {
         let JobInFlight { ticket, slot, run, started, .. } = flight;
-        let latent = match self.core.compute(|| self.denoiser.into_latent(run)) {
+        let latent = match self.core.compute(|| self.denoiser.latent(run)) {
             Ok(latent) => latent,
             Err(cause) => return ticket.fail(self.core.name(), cause),
         };

@@ -11,9 +11,9 @@ use sora_models::generation::{PlainInput, PlainPath};
 use sora_models::probe::NoProbe;
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::{LeapRule, SamplingSettings};
-use sora_models::stdit3::{MergeSteps, Stdit3, Stdit3Config};
+use sora_models::stdit3::{MergeSteps, Stdit3};
 use sora_models::t5::{CaptionCleaning, TokenBatch};
-use sora_models::vae::{VaeConfig, VideoVae, to_rgb8};
+use sora_models::vae::{VideoVae, to_rgb8};
 use sora_pipeline::{GraphLimits, Job, PipelineHandle};
 
 /// What can be compared exactly: every drift cosine, which sees all bits of the velocities, and every byte.
@@ -58,12 +58,10 @@ fn requests() -> Vec<GenerationRequest> {
 
 fn run_plainly(bundle: &ModelBundle, request: &GenerationRequest) -> Outcome {
     let (dtype, device) = (DType::F32, Device::Cpu);
-    let part = bundle.part(PartName::Stdit3);
-    let config = Stdit3Config::from_json(&part.config_json, &part.config_file).unwrap();
-    let transformer = Stdit3::load(&part.weights(dtype, &device), &config).unwrap();
-    let part = bundle.part(PartName::Vae);
-    let vae_config = VaeConfig::from_json(&part.config_json, &part.config_file).unwrap();
-    let vae = VideoVae::load(&part.weights(dtype, &device), &vae_config).unwrap();
+    let weights = |part| bundle.part(part).weights(dtype, &device);
+    let config = bundle.stdit3_config();
+    let transformer = Stdit3::load(&weights(PartName::Stdit3), config).unwrap();
+    let vae = VideoVae::load(&weights(PartName::Vae), bundle.vae_config()).unwrap();
     let text_encoder = bundle.text_encoder(dtype, &device);
 
     let caption = request.scores.append_to(&request.prompt);
@@ -116,9 +114,8 @@ async fn any_graph_gives_the_bits_of_the_plain_path() {
     assert_eq!(expected[0].leapt_at, Some(2));
     assert_ne!(expected[0].pixels, expected[1].pixels);
 
-    let part = bundle.part(PartName::Stdit3);
-    let config = Stdit3Config::from_json(&part.config_json, &part.config_file).unwrap();
-    for workers in [1, 2, 3].into_iter().filter(|workers| *workers <= config.blocks()) {
+    let blocks = bundle.stdit3_config().blocks();
+    for workers in [1, 2, 3].into_iter().filter(|workers| *workers <= blocks) {
         let limits = GraphLimits { workers, token_slots: 3, ..GraphLimits::default() };
         let pipeline =
             PipelineHandle::open_sora(&bundle, DType::F32, &Device::Cpu, &limits).unwrap();

@@ -1,7 +1,6 @@
 //! Rectified-flow sampling with guidance, around blocks that run elsewhere.
 
 use sora_models::ModelError;
-use sora_models::generation::VideoSettings;
 use sora_models::probe::NoProbe;
 use sora_models::rflow::DenoiseRun;
 use sora_models::stdit3::{PromptContext, Stdit3Ends, StepInput};
@@ -88,7 +87,7 @@ impl Denoise for GuidedDenoiser {
         })
     }
 
-    fn into_latent(&self, run: SamplingRun) -> Computed<Latent> {
+    fn latent(&self, run: SamplingRun) -> Computed<Latent> {
         Ok(Latent::from_tensor(&run.run.into_latent(), run.num_frames)?)
     }
 }

@@ -201,7 +201,7 @@ impl Denoise for FakeDenoiser {
         })
     }
 
-    fn into_latent(&self, run: FakeRun) -> Computed<Latent> {
+    fn latent(&self, run: FakeRun) -> Computed<Latent> {
         // The prompt travels in the values, so that the decoder can go wrong for one job.
         let prompt = run.number.prompt.bytes().map(f32::from);
         let values: Vec<f32> = std::iter::once(run.number.value as f32).chain(prompt).collect();

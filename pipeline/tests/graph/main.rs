@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fakes::{Stagecraft, fake_compute};
-use sora_actors::messages::{GenerationRequest, JobEvent, JobSummary};
+use sora_actors::messages::{GenerationRequest, JobEvent};
 use sora_actors::{ConsumerLimits, StageError};
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::SamplingSettings;
@@ -77,14 +77,14 @@ async fn events(job: &Job) -> Vec<JobEvent> {
 /// How a job ended.
 #[derive(Debug)]
 enum End {
-    Finished(JobSummary),
+    Finished,
     Failed(Arc<StageError>),
     Cancelled,
 }
 
 async fn end(job: &Job) -> End {
     match events(job).await.pop() {
-        Some(JobEvent::Finished(summary)) => End::Finished(summary),
+        Some(JobEvent::Finished(_)) => End::Finished,
         Some(JobEvent::Failed(error)) => End::Failed(error),
         Some(JobEvent::Cancelled) => End::Cancelled,
         other => panic!("a job ended with {other:?}"),
