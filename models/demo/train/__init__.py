@@ -1,0 +1,1 @@
+"""Training program of the embedded demo model (see ../README.md)."""

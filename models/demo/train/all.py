@@ -1,0 +1,35 @@
+"""Runs every stage in order: `python -m train.all`.
+
+Stages that finished are not repeated; an interrupted one goes on from its last
+checkpoint (in `.checkpoints/`; remove that folder to start anew).
+"""
+
+import subprocess
+import sys
+
+from . import bank, train_text
+from .common import CHECKPOINT_DIR
+
+STAGES = (
+    # module, arguments, the checkpoint that makes a repetition unnecessary
+    ("train_spatial", ("--minutes", "32"), None),
+    ("train_text", ("--minutes", "5"), train_text.NAME),
+    ("bank", (), bank.KEY_BANK),
+    ("train_temporal", ("--minutes", "26"), None),
+    ("train_decoder", ("--minutes", "20"), None),
+    ("train_diffusion", ("--minutes", "77"), None),
+    ("export", (), None),
+    ("evaluate", ("--autoencoder", "100", "--held-out", "112"), None),
+)
+
+
+def main() -> None:
+    for module, arguments, checkpoint in STAGES:
+        if checkpoint and (CHECKPOINT_DIR / f"{checkpoint}.pt").exists():
+            continue
+        print(f"== {module} {' '.join(arguments)}", flush=True)
+        subprocess.run([sys.executable, "-m", f"train.{module}", *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()
