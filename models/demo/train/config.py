@@ -65,7 +65,7 @@ SAMPLING = {
     "num_frames": 17,
     "fps": 8,
     "num_sampling_steps": 30,
-    "cfg_scale": 4.0,
+    "cfg_scale": 1.5,
     "use_timestep_transform": True,
     "timestep_transform_base_resolution": 64 * 64,
     "aesthetic_score": None,
