@@ -80,11 +80,6 @@ impl PromptTokenizer {
         Ok(Self { tokenizer, max_length, pad: config.pad_token_id, end: config.eos_token_id })
     }
 
-    /// The length in tokens, the end token included, that prompts are cut or padded to.
-    pub fn max_length(&self) -> usize {
-        self.max_length
-    }
-
     /// Tokenises `text` as it is; clean it before.
     ///
     /// The end token is appended here, whether or not the file says so, so that truncation cannot lose it.

@@ -58,7 +58,7 @@ pub(super) fn run_timesteps(case: &Case) -> Result<CaseCheck> {
                 own.windows(2).all(|pair| pair[0] > pair[1]) && own.iter().all(|t| *t > 0.0);
             comparison.check_that(&format!("usable_{index}"), usable, || format!("{own:?}"));
             let frames = (num_frames / CHUNK_FRAMES * CHUNK_LATENT_FRAMES) as f64;
-            let ratio = ((height * width) as f64 / base as f64).sqrt() * frames.sqrt();
+            let ratio = (height as f64 * width as f64 / base as f64).sqrt() * frames.sqrt();
             let transform = TimestepTransform::with_ratio(ratio);
             let times = timesteps(steps, combination.use_discrete_timesteps, Some(transform));
             times.into_iter().map(|t| if t.is_nan() { RECORDED_NAN } else { t }).collect()

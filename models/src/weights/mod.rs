@@ -163,14 +163,6 @@ impl Weights {
         self.source.has(&self.full_name(name))
     }
 
-    /// Bytes, as stored, of every tensor at or below this place.
-    pub fn stored_bytes(&self) -> u64 {
-        let below = format!("{}.", self.prefix);
-        let names = self.source.names();
-        let here = names.iter().filter(|name| self.prefix.is_empty() || name.starts_with(&below));
-        here.filter_map(|name| self.source.info(name)).map(|info| info.stored_bytes).sum()
-    }
-
     /// The dtype that tensors come out in.
     pub fn dtype(&self) -> DType {
         self.dtype
