@@ -7,6 +7,7 @@ mod checkpoint;
 mod file_bytes;
 pub mod names;
 mod pickle;
+mod pickle_scan;
 mod pytorch_file;
 mod recorder;
 mod safetensors_file;
