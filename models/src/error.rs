@@ -124,6 +124,15 @@ pub enum ModelError {
         what: String,
     },
 
+    /// A computation panicked, which is a fault of this program.
+    #[error("{what} panicked, which is a fault of this program: {message}")]
+    Panicked {
+        /// What was computed.
+        what: String,
+        /// What the panic said.
+        message: String,
+    },
+
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Compute(#[from] candle_core::Error),
@@ -147,7 +156,7 @@ impl ModelError {
             | Self::TensorShape { .. }
             | Self::CheckpointMismatch { .. } => ErrorKind::BadModel,
             Self::Device { .. } => ErrorKind::Device,
-            Self::NotFinite { .. } | Self::Compute(_) => ErrorKind::Compute,
+            Self::NotFinite { .. } | Self::Panicked { .. } | Self::Compute(_) => ErrorKind::Compute,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! device-neutral; features `metal` and `cuda` compile the GPU backends in.
 
 pub mod bundle;
+mod config_limits;
 pub mod device;
 pub mod error;
 pub mod generation;

@@ -18,11 +18,8 @@ fn all_golden_cases_pass() {
     for case in cases {
         let report = run_case(&case, &Device::Cpu);
         if !report.passed() {
-            let why = match &report.outcome {
-                Err(cause) => cause.to_string(),
-                Ok(check) => format!("{:?}", check.first_failure()),
-            };
-            failures.push(format!("{}: {why}", report.name));
+            let (wrong, outcome) = (report.check.first_failure(), &report.outcome);
+            failures.push(format!("{}: first wrong {wrong:?}, {outcome:?}", report.name));
         }
     }
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));

@@ -8,6 +8,8 @@ mod embedded;
 mod fingerprint;
 mod generation;
 mod part;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,7 @@ use candle_core::{DType, Device};
 use self::fingerprint::Fingerprint;
 use self::part::read_text;
 use crate::error::{ModelError, Result};
+use crate::sizes::{CHUNK_FRAMES, SPATIAL_FACTOR, TEMPORAL_FACTOR};
 use crate::stdit3::{Stdit3, Stdit3Config};
 use crate::t5::{PromptTokenizer, T5Config, T5Encoder};
 use crate::vae::{VaeConfig, VideoVae};
@@ -25,6 +28,9 @@ use crate::weights::validate;
 pub use generation::GenerationConfig;
 pub use part::{BundlePart, PartName};
 
+/// Channels of a frame: red, green and blue.
+const FRAME_CHANNELS: usize = 3;
+
 /// A model whose configs and headers are read; its weights are not.
 pub struct ModelBundle {
     location: PathBuf,
@@ -33,6 +39,7 @@ pub struct ModelBundle {
     stdit3_config: Stdit3Config,
     vae_config: VaeConfig,
     tokenizer_json: Vec<u8>,
+    tokenizer: PromptTokenizer,
     t5: BundlePart,
     stdit3: BundlePart,
     vae: BundlePart,
@@ -93,6 +100,16 @@ impl ModelBundle {
                 return Err(ModelError::Config { file: stdit3.config_file, reason });
             }
         }
+        check_frames(&vae_config).map_err(|reason| {
+            let file = vae.config_file.clone();
+            ModelError::Config { file, reason }
+        })?;
+        let tokenizer = PromptTokenizer::from_bytes(
+            &tokenizer_json,
+            &location.join("t5/tokenizer.json"),
+            &t5_config,
+            stdit3_config.model_max_length,
+        )?;
         validate(&T5Encoder::parameters(&t5_config)?, &*t5.source, T5_IGNORABLE)?;
         validate(&Stdit3::parameters(&stdit3_config)?, &*stdit3.source, STDIT3_IGNORABLE)?;
         validate(&VideoVae::parameters(&vae_config)?, &*vae.source, &[])?;
@@ -103,6 +120,7 @@ impl ModelBundle {
             stdit3_config,
             vae_config,
             tokenizer_json,
+            tokenizer,
             t5,
             stdit3,
             vae,
@@ -146,10 +164,9 @@ impl ModelBundle {
     /// The tokenizer, for prompts of `max_length` tokens (the diffusion transformer's `model_max_length`).
     ///
     /// # Errors
-    /// [`ModelError::Config`] when `tokenizer.json` cannot be used with this text encoder.
+    /// [`ModelError::BadInput`] when `max_length` is 0.
     pub fn tokenizer(&self, max_length: usize) -> Result<PromptTokenizer> {
-        let file = self.location.join("t5/tokenizer.json");
-        PromptTokenizer::from_bytes(&self.tokenizer_json, &file, &self.t5_config, max_length)
+        self.tokenizer.clone().with_max_length(max_length)
     }
 
     /// What identifies this model: a SHA-256, in hexadecimal, over configs, tokenizer, and every weight file's name,
@@ -165,5 +182,21 @@ impl ModelBundle {
             fingerprint.add_part(name, self.part(name));
         }
         fingerprint.finish()
+    }
+}
+
+/// Whether the autoencoder makes the frames that [`sizes`](crate::sizes) counts on.
+fn check_frames(config: &VaeConfig) -> Result<(), String> {
+    let fixed = [
+        ("pixels a latent value", config.spatial_factor(), SPATIAL_FACTOR),
+        ("micro_frame_size", config.micro_frame_size, CHUNK_FRAMES),
+        ("frames a latent frame", config.temporal.time_factor(), TEMPORAL_FACTOR),
+        ("out_channels", config.spatial.out_channels, FRAME_CHANNELS),
+    ];
+    match fixed.iter().find(|(_, found, wanted)| found != wanted) {
+        Some((what, found, wanted)) => Err(format!(
+            "{what}: {found}, but videos are made of {wanted}: it is not an autoencoder of Open-Sora v1.2's layout"
+        )),
+        None => Ok(()),
     }
 }

@@ -25,7 +25,7 @@ impl TimestepTransform {
     /// timestep NaN; here F is at least 1, as for a picture.
     pub fn new(size: VideoSize, base_resolution_px: usize) -> Self {
         let frames = (size.frames / CHUNK_FRAMES * CHUNK_LATENT_FRAMES).max(1) as f64;
-        let pixels = (size.height_px * size.width_px) as f64;
+        let pixels = size.height_px as f64 * size.width_px as f64;
         Self::with_ratio((pixels / base_resolution_px as f64).sqrt() * frames.sqrt())
     }
 

@@ -26,6 +26,13 @@ pub const SPATIAL_FACTOR: usize = 8;
 /// `IMG_FPS` of Open-Sora's `datasets/__init__.py`.
 pub const PICTURE_FRAMES_PER_SECOND: f64 = 120.0;
 
+/// The longest side of a picture. Our choice: the longest in Open-Sora's tables is 4704 pixels, and a network that
+/// never saw pictures near this size makes none.
+pub const LONGEST_SIDE_PX: usize = 8192;
+/// The most frames of a video. Our choice: Open-Sora's longest named length is 816, and with [`LONGEST_SIDE_PX`] this
+/// keeps every count of pixels and latent values far within a machine word.
+pub const MOST_FRAMES: usize = 2048;
+
 /// Size of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VideoSize {
@@ -44,11 +51,17 @@ impl VideoSize {
     /// a multiple of 8 are not generated.
     ///
     /// # Errors
-    /// [`ModelError::BadInput`] when nothing is left of the video.
+    /// [`ModelError::BadInput`] when nothing is left of the video, or it is beyond [`LONGEST_SIDE_PX`] or [`MOST_FRAMES`].
     ///
     /// # Source
     /// `get_latent_size` of `VideoAutoencoderPipeline`, `models/vae/vae.py`.
     pub fn latent(self) -> Result<[usize; 3]> {
+        if self.height_px.max(self.width_px) > LONGEST_SIDE_PX || self.frames > MOST_FRAMES {
+            return Err(ModelError::bad_input(format!(
+                "a video of {self} is too large: expected at most {MOST_FRAMES} frames of \
+                 {LONGEST_SIDE_PX}x{LONGEST_SIDE_PX}"
+            )));
+        }
         let latent = [
             latent_frames(self.frames),
             self.height_px / SPATIAL_FACTOR,
@@ -88,7 +101,7 @@ pub fn latent_frames(frames: usize) -> usize {
 /// Pixel frames of so many latent frames, which must be whole chunks.
 ///
 /// # Errors
-/// [`ModelError::BadInput`] when they are not.
+/// [`ModelError::BadInput`] when they are not, or are too many.
 ///
 /// # Source
 /// `dframe_to_frame` of `utils/inference_utils.py`.
@@ -98,7 +111,9 @@ pub fn frames_of_whole_chunks(latent_frames: usize) -> Result<usize> {
             "{latent_frames} latent frames are no whole chunks: expected a multiple of {CHUNK_LATENT_FRAMES}"
         )));
     }
-    Ok(latent_frames / CHUNK_LATENT_FRAMES * CHUNK_FRAMES)
+    let frames = (latent_frames / CHUNK_LATENT_FRAMES).checked_mul(CHUNK_FRAMES);
+    frames
+        .ok_or_else(|| ModelError::bad_input(format!("{latent_frames} latent frames are too many")))
 }
 
 /// A picture's size as `WIDTHxHEIGHT`.
@@ -174,6 +189,41 @@ mod tests {
         assert_eq!(size.latent().unwrap(), [15, 20, 27]);
         assert!(VideoSize { height_px: 7, ..size }.latent().is_err());
         assert!(VideoSize { frames: 0, ..size }.latent().is_err());
+        assert_eq!(frames_of_whole_chunks(15).unwrap(), 51);
+        assert!(frames_of_whole_chunks(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn videos_beyond_the_limits_are_refused() {
+        let largest = VideoSize {
+            height_px: LONGEST_SIDE_PX,
+            width_px: LONGEST_SIDE_PX,
+            frames: MOST_FRAMES,
+        };
+        assert_eq!(largest.latent().unwrap(), [602, 1024, 1024]);
+        for size in [
+            VideoSize { height_px: LONGEST_SIDE_PX + 1, ..largest },
+            VideoSize { width_px: 100_000, ..largest },
+            VideoSize { height_px: 99_999_999_999, width_px: 99_999_999_999, ..largest },
+            VideoSize { frames: MOST_FRAMES + 1, ..largest },
+            VideoSize { frames: 999_999_999, ..largest },
+            VideoSize { frames: usize::MAX, ..largest },
+        ] {
+            let error = size.latent().unwrap_err();
+            assert!(matches!(error, ModelError::BadInput(_)), "{error}");
+            assert!(error.to_string().contains("at most 2048 frames of 8192x8192"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_named_size_and_length_is_within_the_limits() {
+        for resolution in table::RESOLUTIONS {
+            for &(name, height_px, width_px) in resolution.sizes {
+                let size = VideoSize { height_px, width_px, frames: 1 };
+                assert!(size.latent().is_ok(), "{} {name}", resolution.name);
+            }
+        }
+        assert!(NAMED_LENGTHS.iter().all(|(_, frames)| *frames <= MOST_FRAMES));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config_limits::{LARGEST_WIDTH, check_layers, check_widths};
 use crate::error::{ModelError, Result};
 
 /// The sizes of one STDiT3. Fields of `config.json` that are not about the architecture are ignored.
@@ -44,21 +45,6 @@ struct Declared {
 }
 
 impl Stdit3Config {
-    /// Reads and checks `config.json`.
-    ///
-    /// # Errors
-    /// [`ModelError::MissingFile`], [`ModelError::Io`], or [`ModelError::Config`] naming the field that cannot be used.
-    pub fn open(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => ModelError::MissingFile {
-                file: file.to_path_buf(),
-                hint: "the diffusion transformer's config.json belongs there".into(),
-            },
-            _ => ModelError::Io { file: file.to_path_buf(), source },
-        })?;
-        Self::from_json(&text, file)
-    }
-
     /// Reads and checks the text of a `config.json`; `file` names it in errors.
     ///
     /// # Errors
@@ -84,26 +70,26 @@ impl Stdit3Config {
 
     /// Whether the numbers fit each other; the error says which do not and what would.
     fn check(&self) -> Result<(), String> {
-        let sizes = [
+        check_layers(&[("depth", self.depth)])?;
+        check_widths(&[
             ("in_channels", self.in_channels),
             ("hidden_size", self.hidden_size),
-            ("depth", self.depth),
             ("num_heads", self.num_heads),
             ("input_sq_size", self.input_sq_size),
             ("caption_channels", self.caption_channels),
             ("model_max_length", self.model_max_length),
             ("patch_size[1]", self.patch_size[1]),
             ("patch_size[2]", self.patch_size[2]),
-        ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(format!("{name} is 0, it must be at least 1"));
-        }
+        ])?;
         if self.patch_size[0] != 1 {
             return Err(format!(
                 "patch_size[0] is {}, it must be 1: a token is one latent frame deep",
                 self.patch_size[0]
             ));
         }
+        let values =
+            self.in_channels.saturating_mul(self.patch_size[1]).saturating_mul(self.patch_size[2]);
+        check_widths(&[("in_channels * patch_size", values)])?;
         if !self.hidden_size.is_multiple_of(4) {
             return Err(format!(
                 "hidden_size is {}, it must be a multiple of 4 for the position embedding",
@@ -117,8 +103,11 @@ impl Stdit3Config {
             ));
         }
         let hidden = self.hidden_size as f64 * self.mlp_ratio;
-        if !hidden.is_finite() || hidden < 1.0 {
-            return Err(format!("mlp_ratio is {}, it must be positive", self.mlp_ratio));
+        if !(1.0..=LARGEST_WIDTH as f64).contains(&hidden) {
+            return Err(format!(
+                "mlp_ratio is {}, times hidden_size it must be 1 to {LARGEST_WIDTH}",
+                self.mlp_ratio
+            ));
         }
         Ok(())
     }
@@ -179,6 +168,12 @@ mod tests {
             ("[1, 2, 2]", "[2, 2, 2]", "patch_size[0]"),
             ("[1, 2, 2]", "[1, 0, 2]", "patch_size[1]"),
             ("\"mlp_ratio\": 4.0", "\"mlp_ratio\": -1.0", "mlp_ratio"),
+            ("\"mlp_ratio\": 4.0", "\"mlp_ratio\": 1e300", "mlp_ratio"),
+            ("\"depth\": 28", "\"depth\": 1000000000", "depth is 1000000000"),
+            ("\"hidden_size\": 1152", "\"hidden_size\": 4611686018427387904", "hidden_size"),
+            ("\"num_heads\": 16", "\"num_heads\": 18446744073709551615", "num_heads"),
+            ("[1, 2, 2]", "[1, 65536, 65536]", "patch_size is 17179869184"),
+            ("\"model_max_length\": 300", "\"model_max_length\": 99999999", "model_max_length"),
             ("\"hidden_size\": 1152,", "", "hidden_size"),
             ("\"STDiT3\", \"input_size\"", "\"DiT\", \"input_size\"", "DiT"),
             ("\"skip_y_embedder\": false", "\"skip_y_embedder\": true", "skip_y_embedder"),

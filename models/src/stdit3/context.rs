@@ -37,11 +37,6 @@ impl PromptContext {
     pub fn rows(&self) -> usize {
         self.text.lengths.len()
     }
-
-    /// Text tokens that each row attends to.
-    pub fn text_lengths(&self) -> &[usize] {
-        &self.text.lengths
-    }
 }
 
 /// One evaluation of the model.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::config_limits::{check_layers, check_widths};
 use crate::error::{ModelError, Result};
 
 /// A Hugging Face `T5Config`, as far as the encoder needs it; other fields are ignored.
@@ -57,9 +58,6 @@ fn default_end() -> u32 {
     1
 }
 
-/// Our choice: no size of a real encoder comes near it, and products of two still fit a machine word.
-const LARGEST_SIZE: usize = 1 << 24;
-
 impl T5Config {
     /// Parses and checks a `config.json`; `file` is named in errors.
     ///
@@ -74,19 +72,17 @@ impl T5Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        let sizes = [
+        check_widths(&[
             ("vocab_size", self.vocab_size),
             ("d_model", self.d_model),
             ("d_kv", self.d_kv),
             ("num_heads", self.num_heads),
             ("d_ff", self.d_ff),
-            ("num_layers", self.num_layers),
-        ];
-        for (field, size) in sizes {
-            if !(1..=LARGEST_SIZE).contains(&size) {
-                return Err(format!("{field} is {size}, expected 1 to {LARGEST_SIZE}"));
-            }
-        }
+            ("num_heads * d_kv", self.num_heads.saturating_mul(self.d_kv)),
+            ("relative_attention_num_buckets", self.relative_attention_num_buckets),
+            ("relative_attention_max_distance", self.relative_attention_max_distance),
+        ])?;
+        check_layers(&[("num_layers", self.num_layers)])?;
         if self.feed_forward_proj != "gated-gelu" {
             return Err(format!(
                 "feed_forward_proj is `{}`, but only `gated-gelu` (T5 v1.1) is supported",
@@ -95,12 +91,12 @@ impl T5Config {
         }
         let (buckets, distance) =
             (self.relative_attention_num_buckets, self.relative_attention_max_distance);
-        if buckets < 4 || buckets % 4 != 0 || buckets > LARGEST_SIZE {
+        if buckets % 4 != 0 {
             return Err(format!(
                 "relative_attention_num_buckets is {buckets}, expected a multiple of 4"
             ));
         }
-        if distance <= buckets / 4 || distance > LARGEST_SIZE {
+        if distance <= buckets / 4 {
             return Err(format!(
                 "relative_attention_max_distance is {distance}, expected more than {} for {buckets} buckets",
                 buckets / 4
@@ -146,6 +142,9 @@ mod tests {
     fn a_config_that_cannot_be_is_refused_with_the_field_and_the_file() {
         for (right, wrong, told) in [
             ("\"d_model\": 64", "\"d_model\": 0", "d_model is 0"),
+            ("\"d_model\": 64", "\"d_model\": 4611686018427387904", "expected 1 to 1048576"),
+            ("\"num_layers\": 3", "\"num_layers\": 1000000000", "num_layers is 1000000000"),
+            ("\"d_kv\": 16", "\"d_kv\": 1048576", "num_heads * d_kv is 4194304"),
             ("gated-gelu", "relu", "feed_forward_proj is `relu`"),
             ("\"d_kv\": 16,", "", "missing field `d_kv`"),
             ("\"vocab_size\": 384", "\"vocab_size\": 1", "eos_token_id is 1"),

@@ -83,11 +83,6 @@ impl T5Pass {
         self.blocks_done += 1;
         Ok(())
     }
-
-    /// How many blocks the texts went through.
-    pub fn blocks_done(&self) -> usize {
-        self.blocks_done
-    }
 }
 
 impl T5Encoder {
@@ -219,11 +214,13 @@ impl T5Encoder {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use candle_core::Shape;
+    use std::sync::Arc;
+
+    use candle_core::{Device, Shape};
 
     use super::*;
     use crate::probe::NoProbe;
-    use crate::weights::TensorInfo;
+    use crate::weights::{TensorInfo, TensorSource};
 
     /// Random weights of whatever shape is asked for, the same for the same name.
     struct RandomSource;

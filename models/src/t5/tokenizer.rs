@@ -8,6 +8,7 @@ use super::config::T5Config;
 use crate::error::{ModelError, Result};
 
 /// A T5 tokenizer, with the length that the diffusion model was trained for.
+#[derive(Clone)]
 pub struct PromptTokenizer {
     tokenizer: Tokenizer,
     max_length: usize,
@@ -54,7 +55,8 @@ impl PromptTokenizer {
     /// Uses the contents of a `tokenizer.json`; `file` is named in errors. `max_length` counts the end token.
     ///
     /// # Errors
-    /// [`ModelError::Config`] when it cannot be parsed, or does not belong to this encoder.
+    /// [`ModelError::Config`] when it cannot be parsed, or does not belong to this encoder; [`ModelError::BadInput`] when
+    /// `max_length` is 0.
     pub fn from_bytes(
         json: &[u8],
         file: &Path,
@@ -74,15 +76,19 @@ impl PromptTokenizer {
                 config.vocab_size
             )));
         }
-        if max_length == 0 {
-            return Err(unusable("a prompt of 0 tokens cannot hold the end token".into()));
-        }
-        Ok(Self { tokenizer, max_length, pad: config.pad_token_id, end: config.eos_token_id })
+        let (pad, end) = (config.pad_token_id, config.eos_token_id);
+        Self { tokenizer, max_length, pad, end }.with_max_length(max_length)
     }
 
-    /// The length in tokens, the end token included, that prompts are cut or padded to.
-    pub fn max_length(&self) -> usize {
-        self.max_length
+    /// The same tokenizer for prompts of `max_length` tokens, the end token included.
+    ///
+    /// # Errors
+    /// [`ModelError::BadInput`] when that is 0.
+    pub fn with_max_length(self, max_length: usize) -> Result<Self> {
+        if max_length == 0 {
+            return Err(ModelError::bad_input("a prompt of 0 tokens cannot hold the end token"));
+        }
+        Ok(Self { max_length, ..self })
     }
 
     /// Tokenises `text` as it is; clean it before.
@@ -163,5 +169,6 @@ mod tests {
         let text = refused(TINY, 5);
         assert!(text.contains("dir/tokenizer.json") && text.contains("token id 6"), "{text}");
         assert!(refused("{}", 16).contains("not a tokenizer"));
+        assert!(tokenizer(6).with_max_length(0).is_err());
     }
 }

@@ -27,7 +27,6 @@ pub struct FrameStream<'a> {
     /// Spatial latents whose pixels were not asked for yet: `[B, C, n, h, w]`.
     pending: Option<Tensor>,
     emitted_any: bool,
-    failed: bool,
 }
 
 impl<'a> FrameStream<'a> {
@@ -56,7 +55,6 @@ impl<'a> FrameStream<'a> {
             frames_ahead: num_frames,
             pending: None,
             emitted_any: false,
-            failed: false,
         })
     }
 
@@ -116,19 +114,5 @@ impl<'a> FrameStream<'a> {
         self.latents_used += latent_frames;
         self.frames_ahead -= frames;
         Ok(())
-    }
-}
-
-impl Iterator for FrameStream<'_> {
-    type Item = Result<Tensor>;
-
-    /// After an error the stream is at its end.
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let frames = self.next_frames(&mut NoProbe).transpose();
-        self.failed = matches!(frames, Some(Err(_)));
-        frames
     }
 }

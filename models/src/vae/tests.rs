@@ -58,8 +58,9 @@ fn frames_that_are_streamed_are_those_of_the_whole() {
         let latents = values(&[2, 4, vae.config().latent_frames(num_frames), 2, 3], 7);
         let whole = vae.decode(&latents, num_frames, &mut NoProbe).unwrap();
         assert_eq!(whole.dims(), [2, 3, num_frames, 4, 6]);
-        let stream = vae.decode_chunks(&latents, num_frames).unwrap();
-        let pieces: Vec<_> = stream.map(Result::unwrap).collect();
+        let mut stream = vae.decode_chunks(&latents, num_frames).unwrap();
+        let next = || stream.next_frames(&mut NoProbe).unwrap();
+        let pieces: Vec<_> = std::iter::from_fn(next).collect();
         let sizes: Vec<_> = pieces.iter().map(|piece| piece.dims()[2]).collect();
         assert_eq!(sizes, expected);
         assert_eq!(numbers(&Tensor::cat(&pieces, 2).unwrap()), numbers(&whole));

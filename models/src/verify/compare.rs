@@ -20,6 +20,7 @@ pub struct Deviation {
 }
 
 /// The comparisons of one case, in order of computation.
+#[derive(Default)]
 pub struct CaseCheck {
     deviations: Vec<Deviation>,
 }
@@ -88,8 +89,8 @@ impl<'a> Comparison<'a> {
         });
     }
 
-    /// Ends the comparison; tensors that the case expects and nobody computed count as failed.
-    pub(super) fn finish(mut self) -> CaseCheck {
+    /// Tensors that the case expects and nobody computed count as failed.
+    pub(super) fn demand_the_rest(&mut self) {
         for expected in &self.case.expected {
             if !self.deviations.iter().any(|deviation| &deviation.tensor == expected) {
                 self.deviations.push(Deviation {
@@ -100,6 +101,15 @@ impl<'a> Comparison<'a> {
                 });
             }
         }
+    }
+
+    /// Whether nothing was compared.
+    pub(super) fn is_empty(&self) -> bool {
+        self.deviations.is_empty()
+    }
+
+    /// What was compared.
+    pub(super) fn into_check(self) -> CaseCheck {
         CaseCheck { deviations: self.deviations }
     }
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::case::Case;
-use super::compare::{CaseCheck, Comparison};
+use super::compare::Comparison;
 use crate::error::Result;
 use crate::stdit3::{MergeSteps, PromptInput, Stdit3, Stdit3Config, StepInput, TemporalTokenMerge};
 
@@ -14,7 +14,7 @@ struct Params {
     merge_steps: usize,
 }
 
-pub(super) fn run(case: &Case, device: &Device) -> Result<CaseCheck> {
+pub(super) fn run(case: &Case, device: &Device, comparison: &mut Comparison) -> Result<()> {
     let params: Params = case.part("/params")?;
     let model = load(case, device)?;
     let floats = |name: &str| -> Result<Vec<f32>> {
@@ -23,7 +23,6 @@ pub(super) fn run(case: &Case, device: &Device) -> Result<CaseCheck> {
     let latent = case.tensor("x", device)?;
     let (_, _, frames, height, width) = latent.dims5()?;
     let (height_px, width_px) = (floats("height")?, floats("width")?);
-    let mut comparison = Comparison::new(case);
     let prompt = model.ends().prepare(
         &PromptInput {
             text: &case.tensor("y", device)?,
@@ -32,7 +31,7 @@ pub(super) fn run(case: &Case, device: &Device) -> Result<CaseCheck> {
             picture_px: (first(case, &height_px)?, first(case, &width_px)?),
             latent_size: [frames, height, width],
         },
-        &mut comparison,
+        comparison,
     )?;
     let merges = MergeSteps::First(params.merge_steps).includes(params.step);
     let frame_mask: Option<Tensor> = case.optional_tensor("x_mask", device)?;
@@ -42,8 +41,8 @@ pub(super) fn run(case: &Case, device: &Device) -> Result<CaseCheck> {
         frame_mask: frame_mask.as_ref(),
         merge: merges.then(TemporalTokenMerge::default),
     };
-    model.forward(&prompt, &step, &mut comparison)?;
-    Ok(comparison.finish())
+    model.forward(&prompt, &step, comparison)?;
+    Ok(())
 }
 
 /// The case's model, with its config checked as a checkpoint's is.

@@ -6,8 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::case::Case;
-use super::compare::{CaseCheck, Comparison};
+use super::compare::Comparison;
 use super::sampling::{self, Recording, RunParams};
+use super::text::encoder_config;
 use crate::error::Result;
 use crate::generation::{PlainInput, PlainPath, VideoSettings};
 use crate::probe::NoProbe;
@@ -29,12 +30,11 @@ struct Params {
     tokenizer: Option<PathBuf>,
 }
 
-pub(super) fn run(case: &Case, device: &Device) -> Result<CaseCheck> {
+pub(super) fn run(case: &Case, device: &Device, comparison: &mut Comparison) -> Result<()> {
     let params: Params = case.part("/params")?;
     let run: RunParams = case.part("/params")?;
-    let mut comparison = Comparison::new(case);
-    let config: T5Config = case.part("/config/t5")?;
-    let (ids, mask) = tokens(case, &params, &config, &mut comparison)?;
+    let config = encoder_config(case, "/config/t5")?;
+    let (ids, mask) = tokens(case, &params, &config, comparison)?;
 
     let transformer_config: serde_json::Value = case.part("/config/stdit3")?;
     let file = case.dir.join("case.json");
@@ -59,16 +59,16 @@ pub(super) fn run(case: &Case, device: &Device) -> Result<CaseCheck> {
 
     comparison.check("text_embedding", &output.text_embedding);
     let recorded: Vec<f32> = case.tensor("timesteps", &Device::Cpu)?.to_vec1()?;
-    sampling::check_timesteps(&mut comparison, &output.timesteps, &recorded);
+    sampling::check_timesteps(comparison, &output.timesteps, &recorded);
     let mut recording = Recording::default();
     for step in &output.steps {
         recording.add_outcome(step);
     }
-    recording.compare(&run, &mut comparison)?;
+    recording.compare(&run, comparison)?;
     comparison.check("z_final", &output.latent);
     comparison.check("video", &output.video);
     comparison.check("frames", &to_rgb8(&output.video.squeeze(0)?)?);
-    Ok(comparison.finish())
+    Ok(())
 }
 
 /// Token ids and mask, `[1, L]` each: through scores, cleaning and the tokenizer where the case has one.

@@ -13,12 +13,15 @@ mod tables;
 mod text;
 mod video;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Device;
 
 use crate::error::{ModelError, Result};
+
+use self::compare::Comparison;
 
 pub use case::{Case, Tolerance};
 pub use compare::{CaseCheck, Deviation};
@@ -31,8 +34,11 @@ pub struct CaseReport {
     pub kind: String,
     /// The tolerance that the case asks for.
     pub tolerance: Tolerance,
-    /// The worst deviations seen, and the first tensor out of tolerance; or why the case could not be run.
-    pub outcome: Result<CaseCheck>,
+    /// The worst deviations seen, and the first tensor out of tolerance: of all that was compared before the case
+    /// ended, or could not go on.
+    pub check: CaseCheck,
+    /// Why the case could not be run to its end.
+    pub outcome: Result<()>,
     /// How long the case took.
     pub seconds: f64,
 }
@@ -40,7 +46,7 @@ pub struct CaseReport {
 impl CaseReport {
     /// Whether everything that the case compares was within its tolerance.
     pub fn passed(&self) -> bool {
-        self.outcome.as_ref().is_ok_and(|check| check.first_failure().is_none())
+        self.outcome.is_ok() && self.check.first_failure().is_none()
     }
 }
 
@@ -79,32 +85,110 @@ pub fn run_case(dir: &Path, device: &Device) -> CaseReport {
             name: fallback,
             kind: "?".into(),
             tolerance: Tolerance::default(),
+            check: CaseCheck::default(),
             outcome: Err(cause),
             seconds: started.elapsed().as_secs_f64(),
         },
-        Ok(case) => CaseReport {
-            name: case.name.clone(),
-            kind: case.kind.clone(),
-            tolerance: case.tolerance,
-            outcome: run_kind(&case, device),
-            seconds: started.elapsed().as_secs_f64(),
-        },
+        Ok(case) => {
+            let mut comparison = Comparison::new(&case);
+            let outcome =
+                without_panic(&case.name, || run_to_the_end(&case, device, &mut comparison));
+            CaseReport {
+                name: case.name.clone(),
+                kind: case.kind.clone(),
+                tolerance: case.tolerance,
+                check: comparison.into_check(),
+                outcome,
+                seconds: started.elapsed().as_secs_f64(),
+            }
+        }
     }
 }
 
-fn run_kind(case: &Case, device: &Device) -> Result<CaseCheck> {
+/// Runs `work`; a panic in it becomes its error, so that other cases go on.
+fn without_panic(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let texts = (panic.downcast_ref::<&str>().copied(), panic.downcast_ref::<String>());
+        let message = texts.0.or(texts.1.map(String::as_str)).unwrap_or("no reason given");
+        Err(ModelError::Panicked { what: format!("case `{name}`"), message: message.into() })
+    })
+}
+
+fn run_to_the_end(case: &Case, device: &Device, comparison: &mut Comparison) -> Result<()> {
+    run_kind(case, device, comparison)?;
+    comparison.demand_the_rest();
+    match comparison.is_empty() {
+        true => Err(case.unusable("it compares nothing, so it shows nothing".into())),
+        false => Ok(()),
+    }
+}
+
+fn run_kind(case: &Case, device: &Device, comparison: &mut Comparison) -> Result<()> {
     match case.kind.as_str() {
-        "apply_mask_strategy" => conditioning::run(case, device),
-        "e2e" => end_to_end::run(case, device),
-        "rflow" => sampling::run_sampling(case, device),
-        "rflow_add_noise" => sampling::run_add_noise(case, device),
-        "rflow_timesteps" => sampling::run_timesteps(case),
-        "sizes" => tables::run(case),
-        "stdit3" => diffusion::run(case, device),
-        "t5" => text::t5(case, device),
-        "tokenizer" => text::tokenizer(case, device),
-        "vae_decode" => video::decode(case, device),
-        "vae_encode" => video::encode(case, device),
+        "apply_mask_strategy" => conditioning::run(case, device, comparison),
+        "e2e" => end_to_end::run(case, device, comparison),
+        "rflow" => sampling::run_sampling(case, device, comparison),
+        "rflow_add_noise" => sampling::run_add_noise(case, device, comparison),
+        "rflow_timesteps" => sampling::run_timesteps(case, comparison),
+        "sizes" => tables::run(case, comparison),
+        "stdit3" => diffusion::run(case, device, comparison),
+        "t5" => text::t5(case, device, comparison),
+        "tokenizer" => text::tokenizer(case, device, comparison),
+        "vae_decode" => video::decode(case, device, comparison),
+        "vae_encode" => video::encode(case, device, comparison),
         unknown => Err(case.unusable(format!("its kind `{unknown}` is not known to this version"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn report(document: &str) -> CaseReport {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("case.json"), document).unwrap();
+        run_case(folder.path(), &Device::Cpu)
+    }
+
+    #[test]
+    fn what_was_compared_before_an_error_is_kept() {
+        let report = report(
+            r#"{"schema": 1, "name": "odd", "kind": "sizes",
+            "tables": {"aspect_ratio_keys": {"9:16": "0.57"}, "no_such_table": {"a": 1}}}"#,
+        );
+        assert!(!report.passed());
+        assert_eq!(report.check.first_failure().unwrap().tensor, "aspect_ratio_keys");
+        let cause = report.outcome.unwrap_err().to_string();
+        assert!(cause.contains("no_such_table"), "{cause}");
+    }
+
+    #[test]
+    fn a_case_that_compares_nothing_does_not_pass() {
+        let head = r#"{"schema": 1, "name": "odd", "kind": "sizes", "tables": TABLES}"#;
+        let compared =
+            report(&head.replace("TABLES", r#"{"aspect_ratio_keys": {"9:16": "0.56"}}"#));
+        assert!(compared.passed());
+        let empty = report(&head.replace("TABLES", "{}"));
+        assert!(!empty.passed());
+        assert!(empty.outcome.unwrap_err().to_string().contains("compares nothing"));
+    }
+
+    #[test]
+    fn a_panic_is_the_failure_of_its_case() {
+        let error = without_panic("odd", || panic!("index {} is out", 7)).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Compute);
+        let text = error.to_string();
+        assert!(text.contains("odd") && text.contains("index 7 is out"), "{text}");
+    }
+
+    #[test]
+    fn configs_of_cases_are_checked() {
+        let config = r#"{"vocab_size": 384, "d_model": 64, "d_kv": 16, "num_heads": 4, "d_ff": 128,
+            "num_layers": 1000000000, "feed_forward_proj": "gated-gelu"}"#;
+        let report =
+            report(&format!(r#"{{"schema": 1, "name": "odd", "kind": "t5", "config": {config}}}"#));
+        let cause = report.outcome.unwrap_err().to_string();
+        assert!(cause.contains("num_layers is 1000000000"), "{cause}");
     }
 }

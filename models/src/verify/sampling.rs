@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::case::Case;
-use super::compare::{CaseCheck, Comparison};
+use super::compare::Comparison;
 use super::diffusion;
 use crate::error::{ModelError, Result};
 use crate::probe::NoProbe;
@@ -36,9 +36,8 @@ struct Combination {
 /// What cases hold in place of NaN.
 const RECORDED_NAN: f32 = -1.0;
 
-pub(super) fn run_timesteps(case: &Case) -> Result<CaseCheck> {
+pub(super) fn run_timesteps(case: &Case, comparison: &mut Comparison) -> Result<()> {
     let params: TimestepParams = case.part("/params")?;
-    let mut comparison = Comparison::new(case);
     for combination in params.combos {
         let Combination { index, height, width, num_frames, steps, .. } = combination;
         let size = VideoSize { height_px: height, width_px: width, frames: num_frames };
@@ -58,7 +57,7 @@ pub(super) fn run_timesteps(case: &Case) -> Result<CaseCheck> {
                 own.windows(2).all(|pair| pair[0] > pair[1]) && own.iter().all(|t| *t > 0.0);
             comparison.check_that(&format!("usable_{index}"), usable, || format!("{own:?}"));
             let frames = (num_frames / CHUNK_FRAMES * CHUNK_LATENT_FRAMES) as f64;
-            let ratio = ((height * width) as f64 / base as f64).sqrt() * frames.sqrt();
+            let ratio = (height as f64 * width as f64 / base as f64).sqrt() * frames.sqrt();
             let transform = TimestepTransform::with_ratio(ratio);
             let times = timesteps(steps, combination.use_discrete_timesteps, Some(transform));
             times.into_iter().map(|t| if t.is_nan() { RECORDED_NAN } else { t }).collect()
@@ -69,15 +68,18 @@ pub(super) fn run_timesteps(case: &Case) -> Result<CaseCheck> {
         comparison.check(&format!("timesteps_{index}"), &Tensor::new(times, &Device::Cpu)?);
         comparison.check(&format!("dt_{index}"), &Tensor::new(sizes, &Device::Cpu)?);
     }
-    Ok(comparison.finish())
+    Ok(())
 }
 
-pub(super) fn run_add_noise(case: &Case, device: &Device) -> Result<CaseCheck> {
+pub(super) fn run_add_noise(
+    case: &Case,
+    device: &Device,
+    comparison: &mut Comparison,
+) -> Result<()> {
     let timesteps: Vec<f32> = case.tensor("t", &Device::Cpu)?.to_vec1()?;
     let noisy = add_noise(&case.tensor("x0", device)?, &case.tensor("noise", device)?, &timesteps)?;
-    let mut comparison = Comparison::new(case);
     comparison.check("x_t", &noisy);
-    Ok(comparison.finish())
+    Ok(())
 }
 
 /// How a case samples.
@@ -209,15 +211,18 @@ impl Evaluated {
     }
 }
 
-pub(super) fn run_sampling(case: &Case, device: &Device) -> Result<CaseCheck> {
+pub(super) fn run_sampling(
+    case: &Case,
+    device: &Device,
+    comparison: &mut Comparison,
+) -> Result<()> {
     let params: RunParams = case.part("/params")?;
     let settings = params.settings(case)?;
     let latent = case.tensor("z", device)?;
     let model = Evaluated::load(case, &params, &latent, device)?;
-    let mut comparison = Comparison::new(case);
     let size = params.size();
     let recorded: Vec<f32> = case.tensor("timesteps", &Device::Cpu)?.to_vec1()?;
-    check_timesteps(&mut comparison, &settings.timesteps(size), &recorded);
+    check_timesteps(comparison, &settings.timesteps(size), &recorded);
     let mut run = DenoiseRun::new(&latent, settings, size)?.with_timesteps(recorded)?;
     if let Some(frame_mask) = case.optional_tensor("frame_mask", &Device::Cpu)? {
         run = run.with_conditioning(FrameConditioning {
@@ -231,13 +236,13 @@ pub(super) fn run_sampling(case: &Case, device: &Device) -> Result<CaseCheck> {
         let outcome = run.advance(&model.evaluate(&request)?)?;
         if let Some(entry) = params.dynamic_trace.as_ref().and_then(|trace| trace.get(outcome.step))
         {
-            check_trace(&mut comparison, &run, &outcome, entry);
+            check_trace(comparison, &run, &outcome, entry);
         }
         recording.add(&request, &outcome, run.latent())?;
     }
-    recording.compare(&params, &mut comparison)?;
+    recording.compare(&params, comparison)?;
     comparison.check("z_final", &run.into_latent());
-    Ok(comparison.finish())
+    Ok(())
 }
 
 /// The timesteps that follow from the settings against the recorded ones, which the run then takes.

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::case::Case;
-use super::compare::{CaseCheck, Comparison};
+use super::compare::Comparison;
 use crate::error::{ModelError, Result};
 use crate::mask_strategy::{MaskStrategy, nearest_multiple};
 use crate::prompt_notation::{LoopedPrompt, PromptScores, PromptWithReferences};
@@ -12,9 +12,8 @@ use crate::sizes::{
     VideoSize, aspect_ratio_key, frames_of_whole_chunks, parse_frames, picture_size, pixel_count,
 };
 
-pub(super) fn run(case: &Case) -> Result<CaseCheck> {
+pub(super) fn run(case: &Case, comparison: &mut Comparison) -> Result<()> {
     let tables: Map<String, Value> = case.part("/tables")?;
-    let mut comparison = Comparison::new(case);
     for (name, table) in &tables {
         let malformed = |cause: String| case.unusable(format!("table `{name}`: {cause}"));
         match table {
@@ -22,18 +21,18 @@ pub(super) fn run(case: &Case) -> Result<CaseCheck> {
             Value::Object(entries) => {
                 for (input, result) in entries {
                     let row = json!({ "input": input, "result": result });
-                    check_row(&mut comparison, name, &row).map_err(malformed)?;
+                    check_row(comparison, name, &row).map_err(malformed)?;
                 }
             }
             Value::Array(rows) => {
                 for row in rows {
-                    check_row(&mut comparison, name, row).map_err(malformed)?;
+                    check_row(comparison, name, row).map_err(malformed)?;
                 }
             }
             _ => return Err(malformed("it is neither an object nor a list".into())),
         }
     }
-    Ok(comparison.finish())
+    Ok(())
 }
 
 /// Compares one row; the error says why the row cannot be read.

@@ -6,16 +6,16 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 use super::case::Case;
-use super::compare::{CaseCheck, Comparison};
+use super::compare::Comparison;
 use crate::error::Result;
 use crate::t5::{CaptionCleaning, PromptTokenizer, T5Config, T5Encoder, TokenBatch, caption};
 
 /// The encoder on padded ids, and its first row alone without padding.
-pub(super) fn t5(case: &Case, device: &Device) -> Result<CaseCheck> {
-    let encoder = T5Encoder::new(case.weights(None, device)?, case.part::<T5Config>("/config")?);
+pub(super) fn t5(case: &Case, device: &Device, comparison: &mut Comparison) -> Result<()> {
+    let config = encoder_config(case, "/config")?;
+    let encoder = T5Encoder::new(case.weights(None, device)?, config);
     let (ids, mask) = (case.tensor("input_ids", device)?, case.tensor("attention_mask", device)?);
-    let mut comparison = Comparison::new(case);
-    encoder.encode(&[TokenBatch::padded(&ids, &mask)?], &mut comparison)?;
+    encoder.encode(&[TokenBatch::padded(&ids, &mask)?], comparison)?;
 
     let name = "last_hidden_state_row0_unpadded";
     if let Some(length) = case.shapes().get(name).and_then(|shape| shape.get(1)) {
@@ -24,7 +24,13 @@ pub(super) fn t5(case: &Case, device: &Device) -> Result<CaseCheck> {
         let alone = encoder.encode(&[TokenBatch::unpadded(&first)], &mut crate::probe::NoProbe)?;
         comparison.check(name, &alone[0]);
     }
-    Ok(comparison.finish())
+    Ok(())
+}
+
+/// The encoder's config at `pointer`, checked as a checkpoint's is.
+pub(super) fn encoder_config(case: &Case, pointer: &str) -> Result<T5Config> {
+    let config: serde_json::Value = case.part(pointer)?;
+    T5Config::from_json(&config.to_string(), &case.dir.join("case.json"))
 }
 
 #[derive(Deserialize)]
@@ -47,14 +53,13 @@ struct Item {
 }
 
 /// Cleaning and tokenising of prompts, each step on its own.
-pub(super) fn tokenizer(case: &Case, device: &Device) -> Result<CaseCheck> {
+pub(super) fn tokenizer(case: &Case, device: &Device, comparison: &mut Comparison) -> Result<()> {
     let params: Params = case.part("/params")?;
     let items: Vec<Item> = case.part("/items")?;
     let config = any_encoder(params.pad_token_id, params.eos_token_id);
     let file = case.dir.join(&params.tokenizer);
     let tokenizer = PromptTokenizer::open(&file, &config, params.model_max_length)?;
 
-    let mut comparison = Comparison::new(case);
     let (mut all_ids, mut all_masks) = (Vec::new(), Vec::new());
     for item in &items {
         let cleaned = CaptionCleaning::OpenSora.apply(&item.prompt)?;
@@ -85,7 +90,7 @@ pub(super) fn tokenizer(case: &Case, device: &Device) -> Result<CaseCheck> {
     }
     comparison.check("input_ids", &Tensor::new(all_ids, device)?);
     comparison.check("attention_mask", &Tensor::new(all_masks, device)?);
-    Ok(comparison.finish())
+    Ok(())
 }
 
 /// A config that only says which tokens pad and end; these cases have no encoder.

@@ -108,11 +108,6 @@ impl Checkpoint {
         Ok(Self { location, files, tensors })
     }
 
-    /// The files behind this checkpoint, in the order of their first tensor.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|file| file.location())
-    }
-
     fn entry(&self, name: &str, shape: &Shape) -> Result<&Entry> {
         self.tensors.get(name).ok_or_else(|| missing_tensor(&self.location, name, shape))
     }

@@ -7,6 +7,7 @@ mod checkpoint;
 mod file_bytes;
 pub mod names;
 mod pickle;
+mod pickle_scan;
 mod pytorch_file;
 mod recorder;
 mod safetensors_file;
@@ -161,14 +162,6 @@ impl Weights {
     /// Whether the checkpoint has this tensor.
     pub fn has(&self, name: &str) -> bool {
         self.source.has(&self.full_name(name))
-    }
-
-    /// Bytes, as stored, of every tensor at or below this place.
-    pub fn stored_bytes(&self) -> u64 {
-        let below = format!("{}.", self.prefix);
-        let names = self.source.names();
-        let here = names.iter().filter(|name| self.prefix.is_empty() || name.starts_with(&below));
-        here.filter_map(|name| self.source.info(name)).map(|info| info.stored_bytes).sum()
     }
 
     /// The dtype that tensors come out in.

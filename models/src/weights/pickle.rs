@@ -3,6 +3,8 @@
 use candle_core::DType;
 use candle_core::pickle::{Object, Stack};
 
+use super::pickle_scan::scan;
+
 /// Where and how one tensor of a PyTorch archive is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PickledTensor {
@@ -22,6 +24,7 @@ pub(super) struct PickledTensor {
 /// # Errors
 /// What is wrong with the pickle, in words.
 pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<PickledTensor>, String> {
+    scan(pickle).map_err(|cause| format!("its pickle cannot be used: {cause}"))?;
     let mut stack = Stack::empty();
     let mut reader = pickle;
     stack

@@ -45,23 +45,30 @@ impl SafetensorsFile {
         if expected != found {
             return Err(corrupt(format!("its header promises {expected} bytes, it has {found}")));
         }
-        for (name, info) in header.tensors() {
+        let file = Self { path: path.clone(), bytes, header, data_start };
+        for (name, info) in file.header.tensors() {
             if DType::try_from(info.dtype).is_err() {
                 return Err(corrupt(format!(
                     "tensor `{name}` has dtype {:?}, which is not supported",
                     info.dtype
                 )));
             }
+            if file.stored(&name).is_none() {
+                let shape = &info.shape;
+                return Err(corrupt(format!(
+                    "tensor `{name}` has the shape {shape:?}, which cannot be"
+                )));
+            }
         }
-        Ok(Self { path, bytes, header, data_start })
+        Ok(file)
     }
 
     fn stored(&self, name: &str) -> Option<StoredTensor<'_>> {
         let info = self.header.info(name)?;
         let dtype = DType::try_from(info.dtype).ok()?;
         let (start, end) = info.data_offsets;
-        let data = &self.bytes.as_slice()[self.data_start + start..self.data_start + end];
-        Some(StoredTensor::contiguous(data, dtype, &info.shape))
+        let data = self.bytes.as_slice().get(self.data_start..)?.get(start..end)?;
+        StoredTensor::contiguous(data, dtype, &info.shape)
     }
 }
 

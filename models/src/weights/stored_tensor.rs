@@ -13,20 +13,31 @@ pub(super) struct StoredTensor<'a> {
 }
 
 impl<'a> StoredTensor<'a> {
-    /// A row-major tensor.
-    pub(super) fn contiguous(data: &'a [u8], dtype: DType, shape: &'a [usize]) -> Self {
-        Self { data, dtype, shape, strides: row_major_strides(shape) }
+    /// A row-major tensor; `None` when `data` is too short for it.
+    pub(super) fn contiguous(data: &'a [u8], dtype: DType, shape: &'a [usize]) -> Option<Self> {
+        (stored_bytes(shape, dtype)? <= data.len()).then(|| Self {
+            data,
+            dtype,
+            shape,
+            strides: row_major_strides(shape),
+        })
     }
 
     /// A tensor whose elements lie `strides` (counted in elements) apart; `None` when `data` is too short for it.
+    ///
+    /// That holds for views that repeat elements, too: a few bytes must not become more than memory holds.
     pub(super) fn strided(
         data: &'a [u8],
         dtype: DType,
         shape: &'a [usize],
         strides: &[usize],
     ) -> Option<Self> {
+        let stored = Self::contiguous(data, dtype, shape)?;
+        if shape.contains(&0) {
+            return Some(stored);
+        }
         (span_bytes(shape, strides, dtype)? <= data.len() && shape.len() == strides.len())
-            .then(|| Self { data, dtype, shape, strides: strides.to_vec() })
+            .then(|| Self { strides: strides.to_vec(), ..stored })
     }
 
     /// Reads all of it.
@@ -89,11 +100,18 @@ fn row_major_strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Bytes from the first to behind the last element; `None` when that overflows.
+/// More axes than any parameter has; few enough to go through them by recursion.
+const MOST_AXES: usize = 8;
+
+/// Bytes of all elements; `None` when that overflows, or would but for an empty axis, or there are too many axes.
+fn stored_bytes(shape: &[usize], dtype: DType) -> Option<usize> {
+    let full = shape.iter().map(|&length| length.max(1)).try_fold(1, usize::checked_mul)?;
+    let bytes = full.checked_mul(dtype.size_in_bytes()).filter(|_| shape.len() <= MOST_AXES)?;
+    Some(if shape.contains(&0) { 0 } else { bytes })
+}
+
+/// Bytes from the first to behind the last element, none of the axes being empty; `None` when that overflows.
 fn span_bytes(shape: &[usize], strides: &[usize], dtype: DType) -> Option<usize> {
-    if shape.contains(&0) {
-        return Some(0);
-    }
     let mut last = 0usize;
     for (&length, &stride) in shape.iter().zip(strides) {
         last = last.checked_add((length - 1).checked_mul(stride)?)?;
@@ -129,7 +147,7 @@ mod tests {
     #[test]
     fn rows_come_in_the_order_asked_for_and_only_if_they_exist() {
         let data = bytes(0..6);
-        let table = StoredTensor::contiguous(&data, DType::U8, &[3, 2]);
+        let table = StoredTensor::contiguous(&data, DType::U8, &[3, 2]).unwrap();
         let rows = table.read_rows(&[2, 0, 2], &Device::Cpu).unwrap();
         assert_eq!(rows.dims(), [3, 2]);
         assert_eq!(values(&rows), [4, 5, 0, 1, 4, 5]);
@@ -144,5 +162,23 @@ mod tests {
         assert!(StoredTensor::strided(&data, DType::U8, &[2, 3], &[4, 1]).is_none());
         assert!(StoredTensor::strided(&data, DType::U8, &[3, 2], &[usize::MAX, 1]).is_none());
         assert!(StoredTensor::strided(&data, DType::F32, &[6], &[1]).is_none());
+        assert!(StoredTensor::contiguous(&data, DType::U8, &[7]).is_none());
+    }
+
+    #[test]
+    fn shapes_whose_elements_cannot_be_counted_or_held_are_refused() {
+        let (data, huge) = (bytes(0..6), 1 << 40);
+        for shape in [&[huge, huge][..], &[huge], &[huge, huge, 0], &[0, huge, huge], &[1; 9]] {
+            let strides = vec![0; shape.len()];
+            assert!(
+                StoredTensor::strided(&data, DType::U8, shape, &strides).is_none(),
+                "{shape:?}"
+            );
+            assert!(StoredTensor::contiguous(&data, DType::U8, shape).is_none(), "{shape:?}");
+        }
+        let shape = [huge, 0];
+        let empty = StoredTensor::strided(&data, DType::U8, &shape, &[7, 7]).unwrap();
+        assert_eq!(empty.read(&Device::Cpu).unwrap().dims(), [huge, 0]);
+        assert_eq!(empty.read_rows(&[9], &Device::Cpu).unwrap().dims(), [1, 0]);
     }
 }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{SpatialVaeConfig, TemporalVaeConfig, VaeConfig};
+use crate::config_limits::{check_layers, check_widths};
 
 /// `config.json` as it is written. The golden cases name the two networks `spatial` and `temporal` and put the micro
 /// batch size beside them.
@@ -49,7 +50,7 @@ const MOST_LEVELS: usize = 8;
 
 impl VaeConfig {
     fn check(&self) -> Result<(), String> {
-        ensure(self.micro_frame_size > 0, || "micro_frame_size is 0".into())?;
+        check_widths(&[("micro_frame_size", self.micro_frame_size)])?;
         self.spatial.check().map_err(|reason| format!("vae_2d: {reason}"))?;
         self.temporal.check().map_err(|reason| format!("vae_temporal: {reason}"))?;
         let (spatial, temporal) = (self.spatial.latent_channels, self.temporal.in_out_channels);
@@ -64,15 +65,14 @@ impl VaeConfig {
 
 impl SpatialVaeConfig {
     fn check(&self) -> Result<(), String> {
-        let sizes = [
+        check_widths(&[
             ("micro_batch_size", self.micro_batch_size),
             ("in_channels", self.in_channels),
             ("out_channels", self.out_channels),
             ("latent_channels", self.latent_channels),
-            ("layers_per_block", self.layers_per_block),
             ("norm_num_groups", self.norm_num_groups),
-        ];
-        check_sizes(&sizes)?;
+        ])?;
+        check_layers(&[("layers_per_block", self.layers_per_block)])?;
         check_levels("block_out_channels", &self.block_out_channels)?;
         check_groups("norm_num_groups", self.norm_num_groups, &self.block_out_channels)?;
         check_positive("norm_eps", self.norm_eps)?;
@@ -82,16 +82,16 @@ impl SpatialVaeConfig {
 
 impl TemporalVaeConfig {
     fn check(&self) -> Result<(), String> {
-        let sizes = [
+        check_widths(&[
             ("in_out_channels", self.in_out_channels),
             ("latent_embed_dim", self.latent_embed_dim),
             ("embed_dim", self.embed_dim),
             ("filters", self.filters),
-            ("num_res_blocks", self.num_res_blocks),
             ("num_groups", self.num_groups),
-        ];
-        check_sizes(&sizes)?;
+        ])?;
+        check_layers(&[("num_res_blocks", self.num_res_blocks)])?;
         check_levels("channel_multipliers", &self.channel_multipliers)?;
+        check_levels("filters * channel_multipliers", &self.level_channels())?;
         let (levels, steps) = (self.channel_multipliers.len(), self.temporal_downsample.len());
         ensure(steps + 1 == levels, || {
             format!("temporal_downsample has {steps} entries; {levels} levels need {}", levels - 1)
@@ -105,14 +105,11 @@ fn ensure(holds: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(reason()) }
 }
 
-fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), String> {
-    sizes.iter().try_for_each(|(name, size)| ensure(*size > 0, || format!("{name} is 0")))
-}
-
 fn check_levels(name: &str, levels: &[usize]) -> Result<(), String> {
-    ensure((1..=MOST_LEVELS).contains(&levels.len()) && !levels.contains(&0), || {
-        format!("{name} is {levels:?}; expected 1 to {MOST_LEVELS} numbers above 0")
-    })
+    ensure((1..=MOST_LEVELS).contains(&levels.len()), || {
+        format!("{name} has {} entries; expected 1 to {MOST_LEVELS}", levels.len())
+    })?;
+    levels.iter().try_for_each(|&width| check_widths(&[(name, width)]))
 }
 
 fn check_groups(name: &str, groups: usize, channels: &[usize]) -> Result<(), String> {
@@ -185,6 +182,13 @@ mod tests {
             (json!({ "model_type": "STDiT3" }), "model_type"),
             (json!({ "micro_frame_size": 0 }), "micro_frame_size"),
             (json!({ "micro_batch_size": 0 }), "micro_batch_size"),
+            (json!({ "micro_frame_size": usize::MAX }), "micro_frame_size"),
+            (json!({ "vae_2d": { "layers_per_block": 1_000_000_000 } }), "layers_per_block"),
+            (json!({ "vae_2d": { "block_out_channels": [1u64 << 62] } }), "block_out_channels"),
+            (json!({ "vae_2d": { "block_out_channels": [32, 0] } }), "block_out_channels is 0"),
+            (json!({ "vae_temporal": { "num_res_blocks": 1_000_000_000 } }), "num_res_blocks"),
+            (json!({ "vae_temporal": { "filters": 1u64 << 62 } }), "filters"),
+            (json!({ "vae_temporal": { "filters": 524_288 } }), "filters * channel_multipliers"),
             (json!({ "vae_2d": { "type": "VQGAN" } }), "VideoAutoencoderKL"),
             (json!({ "vae_2d": { "act_fn": "gelu" } }), "silu"),
             (json!({ "vae_2d": { "block_out_channels": [] } }), "block_out_channels"),

@@ -20,7 +20,7 @@ pub fn run(arguments: &VerifyArguments) -> anyhow::Result<Outcome> {
         if arguments.json {
             println!("{}", serde_json::to_string(&line)?);
         } else {
-            println!("{}", line.text(&report));
+            println!("{}", line.text());
         }
         if line.passed { passed += 1 } else { failed += 1 }
     }
@@ -54,12 +54,12 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn of(report: &'a CaseReport) -> Self {
-        let check = report.outcome.as_ref().ok();
-        let failure = check.and_then(|check| check.first_failure());
-        let reason = match &report.outcome {
-            Err(cause) => Some(cause.to_string()),
-            Ok(_) => failure.and_then(|deviation| deviation.failure.clone()),
-        };
+        let check = Some(&report.check).filter(|check| !check.deviations().is_empty());
+        let failure = report.check.first_failure();
+        let wrong = failure.and_then(|deviation| deviation.failure.clone());
+        let cause = report.outcome.as_ref().err().map(|cause| cause.to_string());
+        let reasons: Vec<_> = wrong.into_iter().chain(cause).collect();
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; then "));
         Self {
             name: &report.name,
             kind: &report.kind,
@@ -74,17 +74,15 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn text(&self, report: &CaseReport) -> String {
+    fn text(&self) -> String {
         let Self { name, kind, atol, rtol, .. } = self;
         let head = format!("{name:<28} {kind:<20}");
         let verdict = if self.passed { "pass" } else { "FAIL" };
-        let figures = match &report.outcome {
-            Err(_) => String::new(),
-            Ok(check) => format!(
-                " abs {:<9.2e} rel {:<9.2e} tolerance {atol:.1e} + {rtol:.1e} |x|",
-                check.worst_absolute(),
-                check.worst_relative()
+        let figures = match (self.worst_absolute, self.worst_relative) {
+            (Some(absolute), Some(relative)) => format!(
+                " abs {absolute:<9.2e} rel {relative:<9.2e} tolerance {atol:.1e} + {rtol:.1e} |x|"
             ),
+            _ => String::new(),
         };
         let reason = match (self.first_failure, &self.reason) {
             (Some(tensor), Some(reason)) => format!("  first wrong: {tensor}: {reason}"),
