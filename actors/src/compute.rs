@@ -52,6 +52,8 @@ pub trait EmbedPrompts: BlockSpan {
 /// What the text encoder made of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbeddedPrompt {
+    /// What was read: the prompt with its scores, cleaned.
+    pub caption: String,
     /// The embedding.
     pub embedding: PromptEmbedding,
     /// The end of the prompt that did not fit and was left out.

@@ -1,6 +1,6 @@
 //! The first stage: prompts in, embeddings out.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sora_telemetry::record_queue_depth;
 
@@ -74,14 +74,14 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             Ok(activation) => activation,
             Err(error) => return ticket.fail(error.stage, error.cause),
         };
-        let EmbeddedPrompt { embedding, cut } =
+        let EmbeddedPrompt { caption, embedding, cut } =
             match self.core.compute(|| self.encoder.finish(activation)) {
                 Ok(embedded) => embedded,
                 Err(cause) => return ticket.fail(self.core.name(), cause),
             };
         let seconds = started.elapsed().as_secs_f64();
         job.note(|record| record.seconds.embed = seconds);
-        job.emit(JobEvent::Embedded { tokens: embedding.tokens(), cut, seconds });
+        job.emit(JobEvent::Embedded { caption, tokens: embedding.tokens(), cut, seconds });
         self.admit(ticket, embedding);
     }
 
@@ -96,11 +96,12 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             return;
         }
         job.note(|record| record.seconds.queued += waited.as_secs_f64());
-        // Whoever has a slot has a place in this channel. Without a controller the ticket fails the job.
-        let sent =
-            self.controller.send(ControllerInput::Job(DenoiseJob { ticket, slot, embedding }));
-        debug_assert!(sent.is_err() || sent.is_ok_and(|waited| waited == Duration::ZERO));
-        self.core.metrics().items_out(1);
+        // Whoever has a slot has a place in this channel, unless the controller died and tokens without a slot come
+        // back to it. When it is gone, the ticket fails the job.
+        let job = ControllerInput::Job(DenoiseJob { ticket, slot, embedding });
+        if self.controller.send(job).is_ok() {
+            self.core.metrics().items_out(1);
+        }
     }
 }
 

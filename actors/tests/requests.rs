@@ -24,6 +24,8 @@ fn bad_requests_say_what_would_be_accepted() {
     assert!(good().check().is_ok());
     let bad = [
         (GenerationRequest { prompt: " \n".into(), ..good() }, "prompt is empty"),
+        (GenerationRequest { prompt: "@home".into(), ..good() }, "nothing is left"),
+        (GenerationRequest { prompt: "http://example.com".into(), ..good() }, "nothing is left"),
         (GenerationRequest { width_px: 7, ..good() }, "at least 1 frame of 8x8"),
         (GenerationRequest { height_px: 0, ..good() }, "at least 1 frame of 8x8"),
         (GenerationRequest { num_frames: 0, ..good() }, "at least 1 frame"),
@@ -36,6 +38,16 @@ fn bad_requests_say_what_would_be_accepted() {
     }
     let sampling = SamplingSettings { steps: 0, ..SamplingSettings::default() };
     assert!(GenerationRequest { sampling, ..good() }.check().is_err());
+}
+
+#[test]
+fn the_caption_is_the_prompt_with_its_scores_and_cleaned() {
+    let scores = PromptScores { aesthetic: Some(6.5), ..PromptScores::default() };
+    let request = GenerationRequest { prompt: "A Red circle @home".into(), scores, ..good() };
+    assert_eq!(request.caption().unwrap(), "a red circle aesthetic score: 6.5.");
+    // Scores alone are nothing to show.
+    let nothing = GenerationRequest { prompt: "@home".into(), ..request };
+    assert!(nothing.caption().is_err());
 }
 
 #[test]

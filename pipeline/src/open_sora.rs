@@ -6,7 +6,6 @@ use sora_actors::open_sora::{
 };
 use sora_models::bundle::{ModelBundle, PartName};
 use sora_models::stdit3::Stdit3Ends;
-use sora_models::t5::CaptionCleaning;
 use sora_models::vae::VideoVae;
 
 use crate::error::PipelineError;
@@ -14,6 +13,18 @@ use crate::topology::GraphCompute;
 
 /// What the stages compute with when they run Open-Sora.
 pub type OpenSoraCompute = GraphCompute<TextEncoder, GuidedDenoiser, ResidentBlocks, VideoDecoder>;
+
+/// Finds out, without loading anything, whether so many workers can share a model's blocks.
+///
+/// # Errors
+/// [`PipelineError::TooManyWorkers`].
+pub fn check_workers(bundle: &ModelBundle, workers: usize) -> Result<(), PipelineError> {
+    let blocks = bundle.stdit3_config().blocks();
+    if workers > blocks {
+        return Err(PipelineError::TooManyWorkers { workers, blocks });
+    }
+    Ok(())
+}
 
 /// Loads a model for a graph of `workers` workers: the transformer and the decoder into memory, the text encoder block by
 /// block when prompts come.
@@ -26,13 +37,10 @@ pub fn load(
     device: &Device,
     workers: usize,
 ) -> Result<OpenSoraCompute, PipelineError> {
+    check_workers(bundle, workers)?;
     let config = bundle.stdit3_config();
-    let blocks = config.blocks();
-    if workers > blocks {
-        return Err(PipelineError::TooManyWorkers { workers, blocks });
-    }
     let weights = bundle.part(PartName::Stdit3).weights(dtype, device);
-    let spans = share_blocks(blocks, workers)
+    let spans = share_blocks(config.blocks(), workers)
         .into_iter()
         .map(|span| ResidentBlocks::load(&weights, config, span))
         .collect::<Result<_, _>>()?;
@@ -40,11 +48,7 @@ pub fn load(
     let vae_weights = bundle.part(PartName::Vae).weights(dtype, device);
     let vae = VideoVae::load(&vae_weights, bundle.vae_config())?;
     Ok(GraphCompute {
-        encoder: TextEncoder::new(
-            CaptionCleaning::OpenSora,
-            tokenizer,
-            bundle.text_encoder(dtype, device),
-        ),
+        encoder: TextEncoder::new(tokenizer, bundle.text_encoder(dtype, device)),
         denoiser: GuidedDenoiser::new(Stdit3Ends::load(&weights, config)?),
         spans,
         decoder: VideoDecoder::new(vae, device),

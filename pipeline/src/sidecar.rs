@@ -45,7 +45,7 @@ pub struct VideoFile {
 }
 
 /// What became of the prompt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Caption {
     /// The prompt as the text encoder reads it: with its scores, and cleaned.
     pub text: String,
@@ -96,14 +96,20 @@ impl Sidecar {
     }
 }
 
-/// Whether this program wrote the file, so that it may replace it.
-pub(crate) fn is_sidecar(path: &Path) -> bool {
+/// The name of the video whose settings the file holds; `None` when this program did not write it.
+pub(crate) fn video_named_in(path: &Path) -> Option<String> {
     #[derive(Deserialize)]
     struct Head {
         format: String,
+        video: Video,
     }
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    serde_json::from_str(&text).is_ok_and(|head: Head| head.format.starts_with("sora-video/"))
+    #[derive(Deserialize)]
+    struct Video {
+        name: String,
+    }
+    let text = std::fs::read_to_string(path).ok()?;
+    let head: Head = serde_json::from_str(&text).ok()?;
+    head.format.starts_with("sora-video/").then_some(head.video.name)
 }
 
 #[cfg(test)]
@@ -185,7 +191,7 @@ pub(crate) mod tests {
             rest =
                 &rest[at.unwrap_or_else(|| panic!("{key} is missing or out of order in {text}"))..];
         }
-        assert!(is_sidecar(&path));
+        assert_eq!(video_named_in(&path).as_deref(), Some("a.gif"));
     }
 
     #[test]
@@ -194,7 +200,7 @@ pub(crate) mod tests {
         let path = folder.path().join("a.json");
         for text in ["", "{}", "not json", r#"{"format": "other/1"}"#] {
             std::fs::write(&path, text).unwrap();
-            assert!(!is_sidecar(&path), "{text}");
+            assert_eq!(video_named_in(&path), None, "{text}");
         }
     }
 }

@@ -100,6 +100,7 @@ fn what_cannot_be_done_is_told_before_the_work_and_leaves_nothing() {
     for (arguments, told) in [
         (&[][..], "no prompt"),
         (&[" "], "prompt is empty"),
+        (&["@home"], "nothing is left of the prompt"),
         (&["x", "-o", "film.avi"], "known are"),
         (&["x", "-o", "."], "in the way"),
         (&["x", "-o", "{name}.gif"], "{index}"),
@@ -112,7 +113,7 @@ fn what_cannot_be_done_is_told_before_the_work_and_leaves_nothing() {
         (&["x", "--resolution", "123p"], "240p"),
         (&["x", "--size", "7x64"], "WIDTHxHEIGHT"),
         (&["x", "--prompts", "/no/such/file"], "cannot read /no/such/file"),
-        (&["x", "--workers", "1000"], "workers"),
+        (&["x", "-o", "new/a.gif", "--workers", "1000"], "workers"),
     ] {
         let output = generate(folder.path(), arguments);
         let told_user = text(&output.stderr);
@@ -121,7 +122,35 @@ fn what_cannot_be_done_is_told_before_the_work_and_leaves_nothing() {
         assert!(told_user.contains(told), "{arguments:?}: {told_user}");
         assert!(!told_user.contains("panicked") && !told_user.contains("backtrace"), "{told_user}");
     }
+    let no_device = ["generate", "x", "-o", "new/a.gif", "--device", "cuda:99"];
+    let output = sora(folder.path()).args(no_device).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cuda:99"), "{}", text(&output.stderr));
     assert!(entries(folder.path()).is_empty(), "{:?}", entries(folder.path()));
+}
+
+#[test]
+fn one_video_that_fails_does_not_stop_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = sora(folder.path())
+        .args(["generate", "a red circle", "a blue ball", "-o", "{index}.gif", "--json"])
+        .args(["--steps", "20", "--device", "cpu"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut events = vec![lines.next().unwrap()];
+    // It comes in between after the outputs were checked: no file can take the name of a folder.
+    fs::create_dir(folder.path().join("1.json")).unwrap();
+    events.extend(lines);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let last = |job: usize| {
+        let events = events.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.filter(|event| event["job"] == job).last().unwrap()
+    };
+    assert_eq!((&last(1)["event"], &last(1)["stage"]), (&"failed".into(), &"write".into()));
+    assert_eq!(last(2)["event"], "written");
+    assert_eq!(entries(folder.path()), ["1.json", "2.gif", "2.json"].map(PathBuf::from));
 }
 
 #[cfg(unix)]
@@ -145,7 +174,14 @@ fn a_full_disk_fails_the_video_and_removes_what_was_written() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_with_130_and_leaves_nothing() {
+fn asked_to_stop_it_ends_with_130_and_leaves_nothing() {
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        stops_in_order(signal);
+    }
+}
+
+#[cfg(unix)]
+fn stops_in_order(signal: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut child = sora(folder.path())
         .args(["generate", "a red circle", "a blue ball", "-o", "film.gif", "--json"])
@@ -157,11 +193,15 @@ fn ctrl_c_ends_with_130_and_leaves_nothing() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let stepped = lines.by_ref().map_while(Result::ok).any(|line| line.contains("\"step\""));
     assert!(stepped, "no step was reported");
-    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    let interrupted = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(interrupted.unwrap().success());
     // Read on, as a terminal would, or the child may wait for room in the pipe.
-    lines.for_each(drop);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
+    for job in ["1", "2"] {
+        let cancelled = format!(r#"{{"job":{job},"event":"cancelled"}}"#);
+        assert!(rest.contains(&cancelled), "{signal}: no end of job {job} in {rest:?}");
+    }
     assert!(entries(folder.path()).is_empty(), "{:?}", entries(folder.path()));
 }
 
@@ -214,6 +254,21 @@ mod verify {
         assert!(lines[0].ends_with("pass"), "{printed}");
         assert!(lines[1].contains("first wrong") && lines[1].ends_with("FAIL"), "{printed}");
         assert_eq!(lines[2..], ["1 passed, 1 failed"]);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_it_quietly() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden");
+        let mut child = sora(folder.path())
+            .args(["verify", &cases.join("rflow-timesteps").to_string_lossy(), "--device", "cpu"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((text(&output.stderr).as_str(), output.status.code()), ("", Some(130)));
     }
 
     #[test]

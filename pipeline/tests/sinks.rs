@@ -25,7 +25,10 @@ fn clip(format: VideoFormat) -> Vec<RgbFrame> {
     (0..format.num_frames).map(frame).collect()
 }
 
-/// Writes a clip in chunks of 17 frames, as the decoder delivers them.
+/// Frames that the decoder delivers at a time.
+const CHUNK_FRAMES: usize = 4;
+
+/// Writes a clip in chunks, as the decoder delivers them.
 fn write(
     kind: SinkKind,
     path: &Path,
@@ -33,8 +36,8 @@ fn write(
     frames: &[RgbFrame],
 ) -> Result<(), SinkError> {
     let mut sink = kind.open(path, path, format)?;
-    for (index, frames) in frames.chunks(17).enumerate() {
-        sink.write_chunk(&chunk(index * 17, format, frames))?;
+    for (index, frames) in frames.chunks(CHUNK_FRAMES).enumerate() {
+        sink.write_chunk(&chunk(index * CHUNK_FRAMES, format, frames))?;
     }
     sink.finish()
 }
@@ -92,6 +95,47 @@ fn a_gif_keeps_flat_colours_exactly_and_lasts_as_long_as_the_video() {
     }
     assert_eq!((count, hundredths), (34, 425));
     assert_eq!(decoder.repeat(), gif::Repeat::Infinite);
+}
+
+/// Root mean square of what two pictures differ by, in grey levels.
+fn difference(a: &[u8], b: &[u8]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let squares: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+    (squares / a.len() as f64).sqrt()
+}
+
+#[test]
+fn a_gif_of_many_colours_stays_close_and_does_not_flicker_from_chunk_to_chunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, format) = (folder.path().join("a.gif"), format(64, 64, 3 * CHUNK_FRAMES, 8.0));
+    // A ground of 4096 colours that stands still under the moving square: each chunk has a palette of its own.
+    let mut frames = clip(format);
+    for frame in &mut frames {
+        for (index, pixel) in frame.0.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            if *pixel == [20, 60, 200] {
+                *pixel = [(index % 64 * 4) as u8, (index / 64 * 4) as u8, 120];
+            }
+        }
+    }
+    write(SinkKind::Gif, &path, format, &frames).unwrap();
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::RGBA);
+    let mut decoder = options.read_info(File::open(&path).unwrap()).unwrap();
+    let mut shown: Vec<Vec<u8>> = Vec::new();
+    while let Some(frame) = decoder.read_next_frame().unwrap() {
+        shown.push(frame.buffer.chunks_exact(4).flat_map(|pixel| pixel[..3].to_vec()).collect());
+    }
+    assert_eq!(shown.len(), frames.len());
+    for (index, (shown, frame)) in shown.iter().zip(&frames).enumerate() {
+        let off = difference(shown, &frame.0);
+        assert!(off < 8.0, "frame {index} is {off} grey levels off");
+    }
+    // The upper third, where nothing moves.
+    let still = 64 * 21 * 3;
+    for pair in shown.windows(2) {
+        let flicker = difference(&pair[0][..still], &pair[1][..still]);
+        assert!(flicker < 8.0, "the ground flickers by {flicker} grey levels");
+    }
 }
 
 #[test]

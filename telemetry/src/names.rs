@@ -9,6 +9,14 @@ pub const LABEL_STAGE: &str = "stage";
 pub const LABEL_CHANNEL: &str = "channel";
 /// Label: what became of a prompt.
 pub const LABEL_OUTCOME: &str = "outcome";
+/// Outcome: the video is complete.
+pub const OUTCOME_FINISHED: &str = "finished";
+/// Outcome: a stage failed.
+pub const OUTCOME_FAILED: &str = "failed";
+/// Outcome: whoever asked gave up.
+pub const OUTCOME_CANCELLED: &str = "cancelled";
+/// Outcome: the queue was full.
+pub const OUTCOME_REFUSED: &str = "refused";
 
 /// Seconds of each piece of work that a stage did; the sum is its busy time.
 pub const STAGE_BUSY_SECONDS: &str = "sora_stage_busy_seconds";

@@ -132,9 +132,9 @@ pub enum PromptOutcome {
 impl PromptOutcome {
     fn label(self) -> &'static str {
         match self {
-            Self::Finished => "finished",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
+            Self::Finished => names::OUTCOME_FINISHED,
+            Self::Failed => names::OUTCOME_FAILED,
+            Self::Cancelled => names::OUTCOME_CANCELLED,
         }
     }
 }
@@ -148,7 +148,7 @@ pub fn record_prompt(outcome: PromptOutcome, duration: Duration) {
 
 /// A prompt was not accepted: the queue was full.
 pub fn record_refusal() {
-    counter!(names::PROMPTS, names::LABEL_OUTCOME => "refused").increment(1);
+    counter!(names::PROMPTS, names::LABEL_OUTCOME => names::OUTCOME_REFUSED).increment(1);
 }
 
 /// This many accepted prompts wait.

@@ -21,6 +21,8 @@ pub enum JobEvent {
     Embedding,
     /// The prompt is embedded.
     Embedded {
+        /// What the text encoder read: the prompt with its scores, cleaned.
+        caption: String,
         /// Tokens of the prompt, the end token included.
         tokens: usize,
         /// The end of the prompt that did not fit and was left out.
@@ -55,13 +57,6 @@ pub enum JobEvent {
     Failed(#[serde(serialize_with = "as_report")] Arc<StageError>),
     /// The job was cancelled, or nobody was left to receive its events.
     Cancelled,
-}
-
-impl JobEvent {
-    /// Whether nothing follows this event.
-    pub fn is_last(&self) -> bool {
-        matches!(self, Self::Finished(_) | Self::Failed(_) | Self::Cancelled)
-    }
 }
 
 /// What a finished job did.

@@ -8,6 +8,7 @@ use sora_models::generation::VideoSettings;
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::SamplingSettings;
 use sora_models::sizes::VideoSize;
+use sora_models::t5::CaptionCleaning;
 
 /// Names one job for as long as the pipeline runs; ids rise in order of submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,7 +42,29 @@ pub struct GenerationRequest {
     pub scores: PromptScores,
 }
 
+/// What the captions of the training went through, so that prompts must, too.
+const CLEANING: CaptionCleaning = CaptionCleaning::OpenSora;
+
+/// Longer prompts are not cleaned by [`GenerationRequest::check`], whose caller may not wait. Our choice: several times
+/// what the model reads.
+const CHEAPLY_CLEANED_BYTES: usize = 8 * 1024;
+
 impl GenerationRequest {
+    /// What the text encoder reads: the prompt with its scores, cleaned.
+    ///
+    /// # Errors
+    /// [`ModelError::BadInput`] when cleaning leaves nothing of the prompt, or the prompt is too long for it.
+    pub fn caption(&self) -> Result<String, ModelError> {
+        if CLEANING.apply(&self.prompt)?.is_empty() {
+            return Err(ModelError::bad_input(format!(
+                "nothing is left of the prompt `{}` without web addresses and account names: say what the video \
+                 shall show",
+                self.prompt
+            )));
+        }
+        CLEANING.apply(&self.scores.append_to(&self.prompt))
+    }
+
     /// The video, apart from its prompt and its seed.
     pub fn video_settings(&self) -> VideoSettings {
         VideoSettings {
@@ -55,7 +78,8 @@ impl GenerationRequest {
         }
     }
 
-    /// Whether any model could fulfil this; what depends on the model is found by the stages.
+    /// Whether any model could fulfil this, as far as can be told at once; what depends on the model, and on very long
+    /// prompts, is found by the stages.
     ///
     /// # Errors
     /// [`ModelError::BadInput`] saying what would be accepted.
@@ -64,6 +88,9 @@ impl GenerationRequest {
             return Err(ModelError::bad_input(
                 "the prompt is empty: say what the video shall show",
             ));
+        }
+        if self.prompt.len() <= CHEAPLY_CLEANED_BYTES {
+            self.caption()?;
         }
         if !(self.fps.is_finite() && self.fps > 0.0) {
             return Err(ModelError::bad_input(format!(

@@ -8,8 +8,11 @@
 //!   letters that every file system takes.
 //! - without a wish, a video is named after its prompt, and a number is added rather than overwriting anything.
 //!
-//! Missing folders are created. A file that is there already is replaced, but only by a finished video.
+//! Missing folders are created. A file that is there already is replaced, but only by a finished video; a folder with
+//! frames in it only when the settings beside it say that they are a video of this program, and settings only with
+//! their own video.
 
+mod moves;
 mod naming;
 mod pending;
 
@@ -18,7 +21,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sidecar::is_sidecar;
+use crate::sidecar::video_named_in;
 use crate::sinks::{SinkError, SinkKind, VideoFormat};
 
 pub use naming::NamingFacts;
@@ -88,8 +91,10 @@ impl OutputTarget {
                 None => Self::after_prompt(&facts.prompt, &taken),
                 Some(wish) => Self::new(&naming::expanded(wish, index, videos.len(), facts)?)?,
             };
-            if !taken.insert(target.video.clone()) {
-                return Err(OutputError::SameName { path: target.video });
+            for path in [&target.video, &target.sidecar] {
+                if !taken.insert(path.clone()) {
+                    return Err(OutputError::SameName { path: path.clone() });
+                }
             }
             targets.push(target);
         }
@@ -139,6 +144,11 @@ impl OutputTarget {
         &self.sidecar
     }
 
+    /// The video's name, without the folders that lead to it.
+    pub fn video_name(&self) -> String {
+        self.video.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// What is written there.
     pub fn kind(&self) -> SinkKind {
         self.kind
@@ -151,12 +161,16 @@ impl OutputTarget {
     /// [`OutputError::NotWritable`], [`OutputError::InTheWay`], or the format is none for this kind of output.
     pub fn check(&self, format: VideoFormat) -> Result<(), OutputError> {
         self.kind.check(format, &self.video)?;
-        let folder = self.folder();
-        let not_writable = |source| OutputError::NotWritable { path: folder.to_path_buf(), source };
-        fs::create_dir_all(folder).map_err(not_writable)?;
-        drop(pending::temporary_file(folder).map_err(not_writable)?);
         self.check_video_place()?;
-        self.check_sidecar_place()
+        self.check_sidecar_place()?;
+        let folder = self.folder();
+        fs::create_dir_all(folder)
+            .map_err(|source| OutputError::NotWritable { path: folder.to_path_buf(), source })?;
+        for place in [folder, pending::staging_place(&self.video, folder)] {
+            pending::temporary_file(place)
+                .map_err(|source| OutputError::NotWritable { path: place.to_path_buf(), source })?;
+        }
+        Ok(())
     }
 
     fn check_video_place(&self) -> Result<(), OutputError> {
@@ -167,25 +181,43 @@ impl OutputTarget {
             return in_the_way("frames need a folder of their own; name a new one");
         }
         match (self.kind, self.video.is_dir()) {
-            (SinkKind::FrameFolder, true) if !holds_only_frames(&self.video) => in_the_way(
-                "the folder holds other things than numbered frames; choose an empty or a new one",
-            ),
+            (SinkKind::FrameFolder, true) => match contents(&self.video) {
+                FolderContents::Nothing => Ok(()),
+                FolderContents::Frames if self.sidecar_is_own() => Ok(()),
+                FolderContents::Frames => in_the_way(
+                    "nothing beside the folder says that this program made its frames; choose an empty or a new one",
+                ),
+                FolderContents::OtherThings => in_the_way(
+                    "the folder holds other things than numbered frames; choose an empty or a new one",
+                ),
+            },
             (SinkKind::FrameFolder, false) if self.video.exists() => {
                 in_the_way("it is a file, and a folder for frames is asked for")
             }
-            (SinkKind::FrameFolder, _) => Ok(()),
+            (SinkKind::FrameFolder, false) => Ok(()),
             (_, true) => in_the_way("it is a folder"),
             (_, false) => Ok(()),
         }
     }
 
     fn check_sidecar_place(&self) -> Result<(), OutputError> {
-        if !self.sidecar.exists() || is_sidecar(&self.sidecar) {
+        if !self.sidecar.exists() || self.sidecar_is_own() {
             return Ok(());
         }
-        let reason =
-            "the video's settings go there, and it does not hold such; choose another name".into();
+        let reason = match video_named_in(&self.sidecar) {
+            None => "the video's settings go there, and it does not hold such; choose another name"
+                .into(),
+            Some(other) if self.folder().join(&other).exists() => {
+                format!("it holds the settings of {other}; choose another name")
+            }
+            Some(_) => return Ok(()),
+        };
         Err(OutputError::InTheWay { path: self.sidecar.clone(), reason })
+    }
+
+    /// Whether the settings that are there are those of the video that is there.
+    fn sidecar_is_own(&self) -> bool {
+        video_named_in(&self.sidecar).is_some_and(|name| name == self.video_name())
     }
 
     /// Begins to write: to a temporary place beside the target.
@@ -204,16 +236,21 @@ impl OutputTarget {
     }
 }
 
-/// Whether nothing but earlier frames would be lost with this folder.
-fn holds_only_frames(folder: &Path) -> bool {
-    let is_frame = |name: &str| {
-        let number = name.strip_suffix(".png").unwrap_or_default();
-        number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    fs::read_dir(folder).is_ok_and(|mut entries| {
-        entries
-            .all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_frame)))
-    })
+/// What would be lost with a folder.
+enum FolderContents {
+    Nothing,
+    Frames,
+    OtherThings,
+}
+
+fn contents(folder: &Path) -> FolderContents {
+    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    match entries {
+        Ok(entries) if entries.is_empty() => FolderContents::Nothing,
+        Ok(entries) if entries.iter().all(pending::is_frame) => FolderContents::Frames,
+        // What cannot be read cannot be known to be frames.
+        Ok(_) | Err(_) => FolderContents::OtherThings,
+    }
 }
 
 #[cfg(test)]
@@ -245,19 +282,51 @@ mod tests {
         fs::write(path.join("photos/holiday.png"), "mine").unwrap();
         fs::write(path.join("notes"), "mine").unwrap();
         fs::write(path.join("b.json"), "{\"mine\": true}").unwrap();
+        fs::create_dir(path.join("slides")).unwrap();
+        fs::write(path.join("slides/0000.png"), "another program's").unwrap();
+        fs::write(path.join("c.mp4"), "an earlier video").unwrap();
+        fs::write(path.join("c.json"), settings_of("c.mp4")).unwrap();
+        fs::create_dir(path.join("d")).unwrap();
+        fs::write(path.join("d/0000.png"), "another program's").unwrap();
+        fs::write(path.join("d.json"), settings_of("d.gif")).unwrap();
         for (name, told) in [
             ("a.gif", "a folder"),
             ("photos/", "other things"),
             ("notes", "a file"),
             ("b.gif", "b.json"),
+            ("slides/", "this program"),
+            ("c.gif", "the settings of c.mp4"),
+            ("c/", "the settings of c.mp4"),
+            ("d/", "this program"),
         ] {
             let error = target(path, name).check(FORMAT).unwrap_err();
             assert!(matches!(error, OutputError::InTheWay { .. }), "{name}: {error}");
             assert!(error.to_string().contains(told), "{name}: {error}");
         }
+    }
+
+    fn settings_of(video: &str) -> String {
+        format!(
+            r#"{{"format": "{}", "video": {{"name": "{video}"}}}}"#,
+            crate::sidecar::SIDECAR_FORMAT
+        )
+    }
+
+    #[test]
+    fn what_an_earlier_run_made_may_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
         fs::create_dir(path.join("frames")).unwrap();
-        fs::write(path.join("frames/0000.png"), "an earlier run").unwrap();
         target(path, "frames/").check(FORMAT).unwrap();
+        fs::write(path.join("frames/0000.png"), "an earlier run").unwrap();
+        fs::write(path.join("frames.json"), settings_of("frames")).unwrap();
+        target(path, "frames/").check(FORMAT).unwrap();
+        fs::write(path.join("a.gif"), "an earlier run").unwrap();
+        fs::write(path.join("a.json"), settings_of("a.gif")).unwrap();
+        target(path, "a.gif").check(FORMAT).unwrap();
+        // Settings whose video is gone are of no use to anybody.
+        fs::remove_file(path.join("a.gif")).unwrap();
+        target(path, "a.png").check(FORMAT).unwrap();
     }
 
     #[test]

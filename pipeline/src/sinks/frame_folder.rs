@@ -1,5 +1,6 @@
 //! Every frame as a PNG of its own.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,9 @@ use sora_actors::messages::VideoChunk;
 use super::error::SinkError;
 use super::video_file::VideoFile;
 use super::{VideoFormat, VideoSink, checked_frames};
+
+/// Digits in a frame's name, unless it needs more.
+const MIN_DIGITS: usize = 4;
 
 /// Writes `0000.png`, `0001.png`, … into a folder; videos of more than 10,000 frames get longer numbers.
 pub struct FrameFolderSink {
@@ -26,7 +30,7 @@ impl FrameFolderSink {
 
 impl VideoSink for FrameFolderSink {
     fn write_chunk(&mut self, chunk: &VideoChunk) -> Result<(), SinkError> {
-        let digits = self.format.num_frames.saturating_sub(1).to_string().len().max(4);
+        let digits = self.format.num_frames.saturating_sub(1).to_string().len().max(MIN_DIGITS);
         for rgb in checked_frames(chunk, self.format, &self.target)? {
             let name = format!("{:0digits$}.png", self.next_frame);
             let size = (self.format.width_px, self.format.height_px);
@@ -39,6 +43,12 @@ impl VideoSink for FrameFolderSink {
     fn finish(self: Box<Self>) -> Result<(), SinkError> {
         Ok(())
     }
+}
+
+/// Whether a file in such a folder can be one of the frames.
+pub(crate) fn is_frame_name(name: &OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.strip_suffix(".png")).unwrap_or_default();
+    number.len() >= MIN_DIGITS && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Writes packed RGB as a PNG file; `target` is what errors call it.

@@ -169,10 +169,11 @@ struct FrameTiming {
 }
 
 impl FrameTiming {
-    /// Exact for whole rates, for rates with up to three decimals, and for the NTSC family (23.976 is 24000/1001).
+    /// Exact for whole rates and for rates with up to three decimals, but those that are the NTSC family's to three
+    /// decimals mean it: 23.976 is 24000/1001.
     fn of(fps: f64) -> Self {
         let ntsc = fps.round() * 1000.0 / 1001.0;
-        let is_ntsc = fps.fract() != 0.0 && (fps - ntsc).abs() < 0.005;
+        let is_ntsc = fps.fract() != 0.0 && (fps - ntsc).abs() < 0.0005;
         let (ticks, ticks_per_frame) =
             if is_ntsc { (fps.round() * 1000.0, 1001) } else { ((fps * 1000.0).round(), 1000) };
         let ticks_per_second = NonZeroU32::new(ticks as u32).unwrap_or(NonZeroU32::MIN);
@@ -193,6 +194,8 @@ mod tests {
             (29.97, (30_000, 1001)),
             (59.94, (60_000, 1001)),
             (12.5, (12_500, 1000)),
+            (5.99, (5_990, 1000)),
+            (23.98, (23_980, 1000)),
             (0.01, (10, 1000)),
         ] {
             let timing = FrameTiming::of(fps);

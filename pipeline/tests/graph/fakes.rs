@@ -158,7 +158,7 @@ impl EmbedPrompts for FakeEncoder {
             shape: [1, 1],
             values: vec![number.value as f32],
         };
-        Ok(EmbeddedPrompt { embedding, cut: None })
+        Ok(EmbeddedPrompt { caption: number.prompt, embedding, cut: None })
     }
 }
 

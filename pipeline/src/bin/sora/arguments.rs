@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use sora_models::DeviceChoice;
 use sora_models::rflow::LeapRule;
 use sora_models::sizes::{PictureSize, parse_frames};
-use sora_models::stdit3::MergeSteps;
+use sora_models::stdit3::{MergeSteps, OddFrame};
 
 /// Makes short videos from text, on this machine.
 #[derive(Parser)]
@@ -65,9 +65,10 @@ pub struct GenerateArguments {
     #[arg(long, default_value = "off", value_name = "RULE")]
     pub lpl: LeapRule,
 
-    /// In which steps to merge the tokens of neighbouring frames: `off`, `all`, or the first N
-    #[arg(long, default_value = "off", value_name = "STEPS")]
-    pub tdtm: MergeSteps,
+    /// In which steps to merge the tokens of neighbouring frames: `off`, `all`, or the first N. With `,keep-last` the
+    /// last frame of an odd number is kept by itself instead of left out, which is more faithful: `10,keep-last`
+    #[arg(long, default_value = "off", value_name = "STEPS", value_parser = parse_merging)]
+    pub tdtm: Merging,
 
     /// Size of a frame in pixels, such as 256x144 [default: the model's]
     #[arg(long, value_name = "WxH", conflicts_with_all = ["resolution", "aspect"])]
@@ -130,6 +131,15 @@ pub struct GenerateArguments {
     pub metrics_addr: Option<SocketAddr>,
 }
 
+/// What `--tdtm` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merging {
+    /// In which steps.
+    pub steps: MergeSteps,
+    /// The rule for odd numbers of frames.
+    pub odd_frame: OddFrame,
+}
+
 /// What `sora verify` is told.
 #[derive(Args)]
 pub struct VerifyArguments {
@@ -158,6 +168,19 @@ Missing folders are created. Beside each video a .json tells every setting.
 The same prompt, seed and settings give the same bytes.
 
 Exit codes: 0 all videos are there, 1 some failed, 2 it cannot be done as asked, 130 stopped by Ctrl-C.";
+
+fn parse_merging(text: &str) -> Result<Merging, String> {
+    let (steps, odd_frame) = match text.split_once(',') {
+        None => (text, OddFrame::default()),
+        Some((steps, "drop-last")) => (steps, OddFrame::DropLast),
+        Some((steps, "keep-last")) => (steps, OddFrame::KeepLast),
+        Some((_, other)) => {
+            return Err(format!("`{other}` is not known: expected `keep-last` or `drop-last`"));
+        }
+    };
+    let steps = steps.parse::<MergeSteps>().map_err(|cause| cause.to_string())?;
+    Ok(Merging { steps, odd_frame })
+}
 
 fn parse_dtype(name: &str) -> Result<DType, String> {
     match name {
@@ -226,7 +249,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(arguments.prompts, ["a cat", "a dog"]);
-        assert_eq!((arguments.lpl, arguments.tdtm), (LeapRule::Fixed(15), MergeSteps::First(10)));
+        let merging = Merging { steps: MergeSteps::First(10), odd_frame: OddFrame::DropLast };
+        assert_eq!((arguments.lpl, arguments.tdtm), (LeapRule::Fixed(15), merging));
         assert_eq!((arguments.frames, arguments.seed), (Some(51), 7));
         assert_eq!(generate(&["a cat"]).unwrap().seed, 42);
     }
@@ -236,6 +260,7 @@ mod tests {
         for (arguments, told) in [
             (&["x", "--lpl", "soon"][..], "dynamic"),
             (&["x", "--tdtm", "some"], "a number of steps"),
+            (&["x", "--tdtm", "10,keep"], "keep-last"),
             (&["x", "--size", "64"], "WIDTHxHEIGHT"),
             (&["x", "--frames", "0"], "2s"),
             (&["x", "--device", "tpu"], "metal"),

@@ -11,7 +11,7 @@ pub enum Outcome {
     SomeFailed,
     /// What was asked for cannot be done; nothing was computed.
     BadInput,
-    /// The user stopped it.
+    /// The user stopped it, or went away from its output.
     Interrupted,
 }
 

@@ -2,19 +2,21 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use sora_actors::messages::GenerationRequest;
 use sora_models::bundle::ModelBundle;
 use sora_pipeline::output::{NamingFacts, OutputTarget};
 use sora_pipeline::sidecar::{Compute, ModelIdentity};
-use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError};
+use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError, open_sora};
 use tokio::task::JoinSet;
 
 use crate::arguments::GenerateArguments;
 use crate::exit::Outcome;
 use crate::interrupt::Interrupt;
 use crate::job::{JobEnd, RunFacts, VideoTask};
+use crate::print::note;
 use crate::report::{self, JobLabel};
 use crate::{prompts, request};
 
@@ -32,12 +34,20 @@ pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
     });
     let requests = request::requests(&arguments, prompts, bundle.generation())?;
     requests.iter().try_for_each(GenerationRequest::check)?;
-    let tasks = tasks(&arguments, requests)?;
+    let mut limits = GraphLimits::default();
+    // Whoever reads slowly here (a pager, say) does it to these videos alone, so none is given up for it.
+    limits.consumer.patience = Duration::MAX;
+    if let Some(workers) = arguments.workers {
+        limits.workers = workers.get();
+    }
+    open_sora::check_workers(&bundle, limits.workers)?;
     let device = arguments.device.open()?;
     if let Some(address) = arguments.metrics_addr {
         sora_telemetry::install_with_listener(address)
             .with_context(|| format!("cannot serve metrics at {address}"))?;
     }
+    // After all else that can be refused, since it creates folders.
+    let tasks = tasks(&arguments, requests)?;
     let facts = RunFacts {
         model: ModelIdentity {
             name: bundle.generation().name.clone(),
@@ -49,10 +59,6 @@ pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
         },
         report: report::choose(arguments.json, arguments.quiet),
     };
-    let mut limits = GraphLimits::default();
-    if let Some(workers) = arguments.workers {
-        limits.workers = workers.get();
-    }
     actix::System::new().block_on(async move {
         let pipeline = PipelineHandle::open_sora(&bundle, arguments.dtype, &device, &limits)?;
         Ok(make_all(pipeline, tasks, facts).await)
@@ -111,14 +117,15 @@ async fn make_all(pipeline: PipelineHandle, tasks: Vec<VideoTask>, facts: RunFac
             Some(Ok(JobEnd::Written | JobEnd::Cancelled)) => {}
             Some(Ok(JobEnd::Failed)) => failed += 1,
             Some(Err(panicked)) => {
-                eprintln!(
+                note(&format!(
                     "error: following a video failed (this is a bug, please report it): {panicked}"
-                );
+                ));
                 failed += 1;
             }
         }
     }
     if interrupt.is_asked() {
+        waiting.iter().for_each(|task| task.cancelled(&facts));
         pipeline.stop().await;
         return Outcome::Interrupted;
     }

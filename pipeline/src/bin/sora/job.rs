@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use sora_actors::messages::{JobEvent, JobSummary};
 use sora_models::sizes::SPATIAL_FACTOR;
-use sora_models::t5::CaptionCleaning;
 use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo};
 use sora_pipeline::sidecar::{
     Caption, Compute, ModelIdentity, SIDECAR_FORMAT, Sidecar, VideoFile, Work,
@@ -67,12 +66,20 @@ impl VideoTask {
         facts.report.failed(&self.label, &failure);
     }
 
+    /// Tells that the user gave the video up.
+    pub fn cancelled(&self, facts: &RunFacts) {
+        facts.report.event(&self.label, &JobEvent::Cancelled);
+    }
+
     /// Follows an accepted job to its end. When the user asks to stop, what was written so far is removed.
     pub async fn follow(self, job: Job, facts: RunFacts, mut interrupt: Interrupt) -> JobEnd {
         // Dropping the other branch drops the job's events, which cancels it, and the unfinished file.
         let made = tokio::select! {
             made = self.make(&job, &facts) => made,
-            () = interrupt.asked() => return JobEnd::Cancelled,
+            () = interrupt.asked() => {
+                self.cancelled(&facts);
+                return JobEnd::Cancelled;
+            }
         };
         match made {
             Ok(end) => end,
@@ -84,7 +91,7 @@ impl VideoTask {
     }
 
     async fn make(&self, job: &Job, facts: &RunFacts) -> Result<JobEnd, Failure> {
-        let mut caption = Caption { text: self.caption(), tokens: 0, cut: None };
+        let mut caption = Caption::default();
         let mut video = None;
         let mut write_seconds = 0.0;
         loop {
@@ -95,8 +102,8 @@ impl VideoTask {
             })?;
             facts.report.event(&self.label, &event);
             match event {
-                JobEvent::Embedded { tokens, cut, .. } => {
-                    (caption.tokens, caption.cut) = (tokens, cut)
+                JobEvent::Embedded { caption: text, tokens, cut, .. } => {
+                    caption = Caption { text, tokens, cut };
                 }
                 JobEvent::Chunk(chunk) => {
                     let started = Instant::now();
@@ -148,13 +155,6 @@ impl VideoTask {
         }
     }
 
-    /// The prompt as the text encoder reads it; a prompt that cannot be cleaned fails in the graph.
-    fn caption(&self) -> String {
-        let request = &self.label.request;
-        let scored = request.scores.append_to(&request.prompt);
-        CaptionCleaning::OpenSora.apply(&scored).unwrap_or(scored)
-    }
-
     fn sidecar(
         &self,
         facts: &RunFacts,
@@ -162,12 +162,11 @@ impl VideoTask {
         summary: JobSummary,
         write_seconds: f64,
     ) -> Sidecar {
-        let name = self.target.video().file_name().unwrap_or_default();
         let VideoFormat { width_px, height_px, .. } = self.format();
         Sidecar {
             format: SIDECAR_FORMAT,
             program_version: env!("CARGO_PKG_VERSION"),
-            video: VideoFile { name: name.to_string_lossy().into_owned(), width_px, height_px },
+            video: VideoFile { name: self.target.video_name(), width_px, height_px },
             request: self.label.request.clone(),
             caption,
             model: facts.model.clone(),

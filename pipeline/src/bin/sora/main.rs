@@ -5,6 +5,7 @@ mod exit;
 mod generate;
 mod interrupt;
 mod job;
+mod print;
 mod prompts;
 mod report;
 mod request;
@@ -22,7 +23,7 @@ use exit::Outcome;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = run(arguments).unwrap_or_else(|cause| {
-        eprintln!("error: {}", on_one_line(&cause));
+        print::note(&format!("error: {}", on_one_line(&cause)));
         Outcome::BadInput
     });
     outcome.into()

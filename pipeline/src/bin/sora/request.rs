@@ -28,7 +28,8 @@ pub fn requests(
         timestep_transform: defaults.use_timestep_transform,
         base_resolution_px: defaults.timestep_transform_base_resolution,
         leap: arguments.lpl,
-        merge: arguments.tdtm,
+        merge: arguments.tdtm.steps,
+        odd_frame: arguments.tdtm.odd_frame,
         ..SamplingSettings::default()
     };
     let scores = PromptScores {
@@ -68,6 +69,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use clap::Parser;
+    use sora_models::stdit3::{MergeSteps, OddFrame};
 
     use super::*;
     use crate::arguments::{Arguments, Command};
@@ -111,5 +113,7 @@ mod tests {
         assert_eq!((both[0].width_px, both[0].height_px, both[0].num_frames), (426, 240, 51));
         assert_eq!((both[0].seed, both[1].seed, both[1].sampling.steps), (7, 8, 5));
         assert_eq!(requested(&["a", "--size", "80x56"])[0].width_px, 80);
+        let sampling = &requested(&["a", "--tdtm", "all,keep-last"])[0].sampling;
+        assert_eq!((sampling.merge, sampling.odd_frame), (MergeSteps::All, OddFrame::KeepLast));
     }
 }

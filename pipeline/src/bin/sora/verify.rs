@@ -1,5 +1,10 @@
 //! `sora verify`: this build on this device against recorded cases.
 
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use candle_core::Device;
 use serde::Serialize;
 use sora_models::verify::{CaseReport, find_cases, run_case};
 
@@ -9,28 +14,34 @@ use crate::exit::Outcome;
 /// Runs every case and prints a line for each, then how many passed.
 ///
 /// # Errors
-/// There are no cases, or the device cannot be used.
+/// There are no cases, the device cannot be used, or the lines cannot be written. A reader that has seen enough
+/// (`| head`) is no error: the remaining cases are not run.
 pub fn run(arguments: &VerifyArguments) -> anyhow::Result<Outcome> {
     let cases = find_cases(&arguments.folder)?;
     let device = arguments.device.open()?;
+    match run_all(&cases, &device, arguments.json) {
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(Outcome::Interrupted),
+        outcome => outcome.context("cannot write to standard output"),
+    }
+}
+
+fn run_all(cases: &[PathBuf], device: &Device, json: bool) -> io::Result<Outcome> {
+    let mut output = io::stdout();
     let (mut passed, mut failed) = (0, 0);
     for case in cases {
-        let report = run_case(&case, &device);
+        let report = run_case(case, device);
         let line = Line::of(&report);
-        if arguments.json {
-            println!("{}", serde_json::to_string(&line)?);
+        if json {
+            writeln!(output, "{}", serde_json::to_string(&line)?)?;
         } else {
-            println!("{}", line.text());
+            writeln!(output, "{}", line.text())?;
         }
         if line.passed { passed += 1 } else { failed += 1 }
     }
-    if arguments.json {
-        println!(
-            "{}",
-            serde_json::to_string(&serde_json::json!({"passed": passed, "failed": failed}))?
-        );
+    if json {
+        writeln!(output, "{}", serde_json::json!({"passed": passed, "failed": failed}))?;
     } else {
-        println!("{passed} passed, {failed} failed");
+        writeln!(output, "{passed} passed, {failed} failed")?;
     }
     Ok(if failed == 0 { Outcome::Done } else { Outcome::SomeFailed })
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sora_actors::messages::JobEvent;
 
 use super::{Failure, JobLabel, Report, STOPPING, cut_warning, duration};
+use crate::print::{note, result};
 
 /// How often spinners turn and times advance.
 const TICK: Duration = Duration::from_millis(100);
@@ -81,7 +82,7 @@ impl BarReport {
     }
 
     fn say(&self, text: &str) {
-        self.screen.suspend(|| eprintln!("{text}"));
+        self.screen.suspend(|| note(text));
     }
 }
 
@@ -133,10 +134,9 @@ impl Report for BarReport {
     fn video_written(&self, job: &JobLabel, video: &Path, _sidecar: &Path, seconds: f64) {
         self.with_bars(job, |bars| bars.end_stage(job.count > 1));
         self.screen.suspend(|| {
-            // A reader that went away is no reason to stop making videos.
-            let _ = writeln!(io::stdout(), "{}", video.display());
+            result(&video.display().to_string());
             if io::stdout().is_terminal() {
-                eprintln!("{:>9} in {}", "finished", duration(seconds));
+                note(&format!("{:>9} in {}", "finished", duration(seconds)));
             }
         });
     }

@@ -3,13 +3,13 @@
 //! Each line has `job` (from 1) and `event`. Events of the graph are `queued`, `embedding`, `embedded`, `step`,
 //! `decoding`, `chunk`, `finished`, `failed` and `cancelled`; a job ends with `written`, `failed` or `cancelled`.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
 use sora_actors::messages::JobEvent;
 
 use super::{JobLabel, Report};
+use crate::print::result;
 
 /// Why a video was not made, apart from what the graph tells itself.
 #[derive(Debug, Clone, Serialize)]
@@ -42,8 +42,7 @@ enum OwnEvent<'a> {
 impl JsonReport {
     fn print<T: Serialize>(job: &JobLabel, event: &T) {
         let Ok(line) = serde_json::to_string(&Line { job: job.number, event }) else { return };
-        // A reader that went away (`| head`) is no reason to stop making videos.
-        let _ = writeln!(std::io::stdout(), "{line}");
+        result(&line);
     }
 }
 

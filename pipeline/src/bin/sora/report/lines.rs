@@ -1,11 +1,11 @@
 //! Plain lines on standard error, where there is no terminal for bars; finished videos on standard output.
 
-use std::io::Write;
 use std::path::Path;
 
 use sora_actors::messages::JobEvent;
 
 use super::{Failure, JobLabel, Report, cut_warning, duration};
+use crate::print::{note, result};
 
 /// A line at each of so many parts of the steps.
 const LINES_FOR_STEPS: usize = 10;
@@ -28,7 +28,7 @@ impl LineReport {
 
     fn say(&self, job: &JobLabel, text: &str) {
         if !self.quiet {
-            eprintln!("{}{text}", prefix(job));
+            note(&format!("{}{text}", prefix(job)));
         }
     }
 }
@@ -42,9 +42,9 @@ impl Report for LineReport {
     fn event(&self, job: &JobLabel, event: &JobEvent) {
         match event {
             JobEvent::Embedding => self.say(job, &format!("embedding \"{}\"", job.request.prompt)),
-            JobEvent::Embedded { tokens, cut, seconds } => {
+            JobEvent::Embedded { tokens, cut, seconds, .. } => {
                 if let Some(cut) = cut {
-                    eprintln!("{}{}", prefix(job), cut_warning(cut));
+                    note(&format!("{}{}", prefix(job), cut_warning(cut)));
                 }
                 self.say(job, &format!("embedded {tokens} tokens in {}", duration(*seconds)));
             }
@@ -71,11 +71,10 @@ impl Report for LineReport {
 
     fn video_written(&self, job: &JobLabel, video: &Path, _sidecar: &Path, seconds: f64) {
         self.say(job, &format!("finished in {}", duration(seconds)));
-        // A reader that went away (`| head`) is no reason to stop making videos.
-        let _ = writeln!(std::io::stdout(), "{}", video.display());
+        result(&video.display().to_string());
     }
 
     fn failed(&self, job: &JobLabel, failure: &Failure) {
-        eprintln!("{}error: {}", prefix(job), failure.message);
+        note(&format!("{}error: {}", prefix(job), failure.message));
     }
 }

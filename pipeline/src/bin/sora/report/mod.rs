@@ -12,6 +12,8 @@ use sora_actors::messages::{GenerationRequest, JobEvent};
 
 pub use json::Failure;
 
+use crate::print::note;
+
 /// Where a video stands among all that were asked for.
 #[derive(Debug, Clone)]
 pub struct JobLabel {
@@ -36,7 +38,7 @@ pub trait Report {
 
     /// The user asked to stop, and what is under way is being given up.
     fn stopping(&self) {
-        eprintln!("{STOPPING}");
+        note(STOPPING);
     }
 }
 
