@@ -146,7 +146,7 @@ fn one_video_that_fails_does_not_stop_the_others() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     let last = |job: usize| {
         let events = events.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.filter(|event| event["job"] == job).last().unwrap()
+        events.filter(|event| event["job"] == job).next_back().unwrap()
     };
     assert_eq!((&last(1)["event"], &last(1)["stage"]), (&"failed".into(), &"write".into()));
     assert_eq!(last(2)["event"], "written");
@@ -175,7 +175,8 @@ fn a_full_disk_fails_the_video_and_removes_what_was_written() {
 #[cfg(unix)]
 #[test]
 fn asked_to_stop_it_ends_with_130_and_leaves_nothing() {
-    for signal in ["-INT", "-TERM", "-HUP"] {
+    // Not `-HUP`: under nohup, or a runner that does as it does, a hangup is rightly ignored.
+    for signal in ["-INT", "-TERM"] {
         stops_in_order(signal);
     }
 }

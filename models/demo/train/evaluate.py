@@ -109,7 +109,7 @@ def judge_folder(folder: Path) -> Score:
     score = Score()
     for sidecar in sorted(folder.glob("*.json")):
         files = sorted((folder / sidecar.stem).glob("*.png"))
-        prompt = json.loads(sidecar.read_text()).get("prompt")
+        prompt = json.loads(sidecar.read_text()).get("request", {}).get("prompt")
         if prompt and files:
             frames = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
             score.add(prompt, parse(prompt), frames)
