@@ -145,8 +145,8 @@ fn one_video_that_fails_does_not_stop_the_others() {
     events.extend(lines);
     assert_eq!(child.wait().unwrap().code(), Some(1));
     let last = |job: usize| {
-        let events = events.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.filter(|event| event["job"] == job).next_back().unwrap()
+        let mut events = events.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.rfind(|event| event["job"] == job).unwrap()
     };
     assert_eq!((&last(1)["event"], &last(1)["stage"]), (&"failed".into(), &"write".into()));
     assert_eq!(last(2)["event"], "written");
