@@ -12,6 +12,7 @@ mod config;
 mod encoder;
 mod frame_stream;
 mod posterior;
+mod residual;
 mod rgb;
 mod spatial;
 mod temporal;

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::attention::FrameAttention;
-use super::resnet::ResnetBlock;
+use super::resnet::{ResnetBlock, load_resnet};
 use crate::error::Result;
 use crate::vae::SpatialVaeConfig;
 use crate::weights::Weights;
@@ -22,7 +22,7 @@ impl MidBlock {
         config: &SpatialVaeConfig,
         channels: usize,
     ) -> Result<Self> {
-        let resnet = |name: &str| ResnetBlock::load(&weights.pp(name), config, channels, channels);
+        let resnet = |name: &str| load_resnet(&weights.pp(name), config, channels, channels);
         Ok(Self {
             before: resnet("resnets.0")?,
             attention: FrameAttention::load(&weights.pp("attentions.0"), config, channels)?,

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::resnet::ResnetBlock;
+use super::resnet::{ResnetBlock, load_resnet};
 use crate::error::Result;
 use crate::nn::{Conv2d, Window};
 use crate::vae::SpatialVaeConfig;
@@ -37,7 +37,7 @@ impl ResolutionBlock {
             .map(|layer| {
                 let channels = if layer == 0 { in_channels } else { out_channels };
                 let weights = weights.pp("resnets").pp(layer);
-                ResnetBlock::load(&weights, config, channels, out_channels)
+                load_resnet(&weights, config, channels, out_channels)
             })
             .collect::<Result<_>>()?;
         let conv = |name: &str, window| {

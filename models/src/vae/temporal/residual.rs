@@ -4,56 +4,31 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 use crate::nn::{CausalConv3d, GroupNorm};
-use crate::vae::{TemporalVaeConfig, norm_silu};
+use crate::vae::TemporalVaeConfig;
+use crate::vae::residual::ResidualBlock;
 use crate::weights::Weights;
 
 /// # Source
 /// `ResBlock` of `vae_temporal.py`.
-struct ResidualBlock {
-    norm1: GroupNorm,
-    conv1: CausalConv3d,
-    norm2: GroupNorm,
-    conv2: CausalConv3d,
-    /// Matches the channels of the residual connection where they change.
-    shortcut: Option<CausalConv3d>,
-}
-
-impl ResidualBlock {
-    fn load(
-        weights: &Weights,
-        config: &TemporalVaeConfig,
-        in_channels: usize,
-        out_channels: usize,
-    ) -> Result<Self> {
-        let norm = |name: &str, channels| {
-            GroupNorm::load(&weights.pp(name), config.num_groups, channels, config.norm_eps)
-        };
-        let conv = |name: &str, channels, kernel| {
-            CausalConv3d::load_without_bias(&weights.pp(name), channels, out_channels, kernel)
-        };
-        let changes = in_channels != out_channels;
-        Ok(Self {
-            norm1: norm("norm1", in_channels)?,
-            conv1: conv("conv1", in_channels, 3)?,
-            norm2: norm("norm2", out_channels)?,
-            conv2: conv("conv2", out_channels, 3)?,
-            shortcut: changes.then(|| conv("conv3", in_channels, 1)).transpose()?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = self.conv1.forward(&norm_silu(&self.norm1, x)?)?;
-        let hidden = self.conv2.forward(&norm_silu(&self.norm2, &hidden)?)?;
-        let residual = match &self.shortcut {
-            Some(shortcut) => &shortcut.forward(x)?,
-            None => x,
-        };
-        Ok((hidden + residual)?)
-    }
+fn load_block(
+    weights: &Weights,
+    config: &TemporalVaeConfig,
+    in_channels: usize,
+    out_channels: usize,
+) -> Result<ResidualBlock<CausalConv3d>> {
+    ResidualBlock::load(
+        weights,
+        [in_channels, out_channels],
+        "conv3",
+        |place, channels| GroupNorm::load(place, config.num_groups, channels, config.norm_eps),
+        |place, channels, kernel| {
+            CausalConv3d::load_without_bias(place, channels, out_channels, kernel)
+        },
+    )
 }
 
 /// `num_res_blocks` residual blocks in a row.
-pub(super) struct ResidualBlocks(Vec<ResidualBlock>);
+pub(super) struct ResidualBlocks(Vec<ResidualBlock<CausalConv3d>>);
 
 impl ResidualBlocks {
     /// The first block goes from `in_channels` to `out_channels`, the others stay there.
@@ -65,7 +40,7 @@ impl ResidualBlocks {
     ) -> Result<Self> {
         let blocks = (0..config.num_res_blocks).map(|block| {
             let channels = if block == 0 { in_channels } else { out_channels };
-            ResidualBlock::load(&weights.pp(block), config, channels, out_channels)
+            load_block(&weights.pp(block), config, channels, out_channels)
         });
         Ok(Self(blocks.collect::<Result<_>>()?))
     }
