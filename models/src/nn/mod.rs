@@ -1,5 +1,6 @@
 //! Every primitive of the three networks, once. Faster paths belong behind these functions, not beside them.
 
+pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod embeddings;
@@ -7,6 +8,7 @@ pub mod linear;
 pub mod norm;
 pub mod rope;
 
+pub use activation::{gelu, silu};
 pub use attention::scaled_dot_product_attention;
 pub use conv::{CausalConv3d, Conv2d, Window};
 pub use embeddings::{PositionScale, sin_cos_positions_2d, sinusoidal_embedding};

@@ -7,7 +7,7 @@ use super::config::Stdit3Config;
 use super::context::StepContext;
 use super::modulation::{BlockModulation, normalise_and_modulate};
 use crate::error::Result;
-use crate::nn::Linear;
+use crate::nn::{Linear, gelu};
 use crate::probe::Probe;
 use crate::weights::Weights;
 
@@ -112,7 +112,7 @@ impl Stdit3Block {
         let x = (x + attended)?;
 
         let input = normalise_and_modulate(&x, &modulation.mlp_shift, &modulation.mlp_scale)?;
-        let hidden_layer = self.mlp_in.forward(&input.flatten(1, 2)?)?.gelu()?;
+        let hidden_layer = gelu(&self.mlp_in.forward(&input.flatten(1, 2)?)?)?;
         let out = self.mlp_out.forward(&hidden_layer)?;
         probe.tap(&self.tap_name("mlp_out"), &out);
         let x = (x + out.reshape(by_frame)?.broadcast_mul(&modulation.mlp_gate)?)?.flatten(1, 2)?;

@@ -4,7 +4,7 @@ use candle_core::{Module, Tensor};
 
 use super::config::Stdit3Config;
 use crate::error::Result;
-use crate::nn::{Linear, sinusoidal_embedding};
+use crate::nn::{Linear, gelu, silu, sinusoidal_embedding};
 use crate::weights::Weights;
 
 /// Width of the sinusoidal embedding that the timestep and frame rate embedders start from.
@@ -67,7 +67,7 @@ impl ScalarEmbedder {
     /// `n` values to `[n, hidden]`, on the device and in the dtype of `like`.
     pub(super) fn forward(&self, values: &[f32], like: &Weights) -> Result<Tensor> {
         let embedding = sinusoidal_embedding(values, FREQUENCY_EMBEDDING_SIZE, like.device())?;
-        self.second.forward(&self.first.forward(&embedding.to_dtype(like.dtype())?)?.silu()?)
+        self.second.forward(&silu(&self.first.forward(&embedding.to_dtype(like.dtype())?)?)?)
     }
 }
 
@@ -92,7 +92,7 @@ impl CaptionEmbedder {
 
     /// `[..., caption_channels]` to `[..., hidden]`.
     pub(super) fn forward(&self, text: &Tensor) -> Result<Tensor> {
-        self.second.forward(&self.first.forward(text)?.gelu()?)
+        self.second.forward(&gelu(&self.first.forward(text)?)?)
     }
 
     /// Features of the null caption, `[model_max_length, caption_channels]`.

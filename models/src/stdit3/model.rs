@@ -12,7 +12,7 @@ use super::context::{
 use super::embedders::{CaptionEmbedder, PatchEmbedding, ScalarEmbedder};
 use super::final_layer::{FinalLayer, unpatchify};
 use crate::error::{ModelError, Result};
-use crate::nn::{Linear, PositionScale, RotaryTable, sin_cos_positions_2d};
+use crate::nn::{Linear, PositionScale, RotaryTable, silu, sin_cos_positions_2d};
 use crate::probe::Probe;
 use crate::weights::{ParameterRecorder, Weights};
 
@@ -210,7 +210,7 @@ impl Stdit3Ends {
     fn embed_time(&self, prompt: &PromptContext, timesteps: &[f32]) -> Result<(Tensor, Tensor)> {
         let embedding = self.timestep_embedder.forward(timesteps, &self.root)?;
         let embedding = (embedding + &prompt.frame_rate_embedding)?;
-        let modulation = self.block_modulation.forward(&embedding.silu()?)?;
+        let modulation = self.block_modulation.forward(&silu(&embedding)?)?;
         let shape = (timesteps.len(), 1, 6, self.config.hidden_size);
         Ok((embedding, modulation.reshape(shape)?))
     }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::config::T5Config;
 use crate::error::Result;
-use crate::nn::{Linear, RmsNorm, scaled_dot_product_attention};
+use crate::nn::{Linear, RmsNorm, gelu, scaled_dot_product_attention};
 use crate::weights::Weights;
 
 /// One block of the encoder, independent of the others.
@@ -65,7 +65,7 @@ impl T5Block {
     pub fn forward(&self, x: &Tensor, position_bias: &Tensor) -> Result<Tensor> {
         let x = (x + self.attend(&self.attention_norm.forward(x)?, position_bias)?)?;
         let normed = self.feed_forward_norm.forward(&x)?;
-        let hidden = (self.gate.forward(&normed)?.gelu()? * self.up.forward(&normed)?)?;
+        let hidden = (gelu(&self.gate.forward(&normed)?)? * self.up.forward(&normed)?)?;
         Ok((x + self.down.forward(&hidden)?)?)
     }
 

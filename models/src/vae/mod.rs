@@ -23,7 +23,7 @@ mod video_vae;
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::nn::GroupNorm;
+use crate::nn::{GroupNorm, silu};
 
 pub use config::{Activation, SpatialArchitecture, SpatialVaeConfig};
 pub use config::{TemporalArchitecture, TemporalVaeConfig, VaeConfig};
@@ -34,5 +34,5 @@ pub use video_vae::VideoVae;
 
 /// The pair that stands before nearly every convolution of both networks.
 fn norm_silu(norm: &GroupNorm, x: &Tensor) -> Result<Tensor> {
-    Ok(norm.forward(x)?.silu()?)
+    silu(&norm.forward(x)?)
 }
