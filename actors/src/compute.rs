@@ -115,6 +115,8 @@ pub struct StepReport {
     pub merged: bool,
     /// Whether this step leapt to the end.
     pub leapt: bool,
+    /// How many steps after it were walked without the model.
+    pub coasted: usize,
     /// Whether this was the last step.
     pub last: bool,
 }

@@ -118,19 +118,29 @@ impl<D: Denoise> DenoiseController<D> {
     }
 
     fn report(&self, flight: &JobInFlight<D::Run>, report: &StepReport) {
-        let &StepReport { index, steps, timestep, cosine, merged, leapt, .. } = report;
+        let &StepReport { index, steps, timestep, cosine, merged, leapt, coasted, .. } = report;
         let job = flight.ticket.context();
         self.metrics.step_computed(cosine);
         if leapt {
             self.metrics.leapt_over(steps.saturating_sub(index + 1));
         }
+        self.metrics.coasted_over(coasted);
         job.note(|record| {
             record.steps_computed += 1;
             record.leapt_at = leapt.then_some(index);
         });
-        job.enter(JobPhase::Denoising { done: index + 1, steps });
+        job.enter(JobPhase::Denoising { done: index + 1 + coasted, steps });
         let seconds = flight.step_started.elapsed().as_secs_f64();
-        job.emit(JobEvent::Step { index, steps, timestep, cosine, merged, leapt, seconds });
+        job.emit(JobEvent::Step {
+            index,
+            steps,
+            timestep,
+            cosine,
+            merged,
+            leapt,
+            coasted,
+            seconds,
+        });
     }
 
     fn hand_on(&self, flight: JobInFlight<D::Run>) {

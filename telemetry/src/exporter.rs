@@ -109,6 +109,7 @@ mod tests {
         let denoise = DenoiseMetrics::new();
         denoise.step_computed(Some(0.97));
         denoise.leapt_over(12);
+        denoise.coasted_over(3);
         crate::record_prompt(PromptOutcome::Finished, Duration::from_secs(5));
         crate::record_queue_depth(4);
 
@@ -119,6 +120,7 @@ mod tests {
             "sora_channel_capacity_items{channel=\"latents\"} 3",
             "sora_channel_depth_items{channel=\"latents\"} 2",
             "sora_denoise_steps_leapt_total 12",
+            "sora_denoise_steps_coasted_total 3",
             "sora_denoise_drift_cosine_ratio_bucket{le=\"0.98\"} 1",
             "sora_prompts_total{outcome=\"finished\"} 1",
             "sora_queue_depth_prompts 4",

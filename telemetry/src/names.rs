@@ -38,7 +38,9 @@ pub const CHANNEL_BLOCKED_SECONDS: &str = "sora_channel_blocked_seconds";
 pub const DENOISE_STEPS_COMPUTED: &str = "sora_denoise_steps_computed_total";
 /// Denoising steps that a leap made unnecessary.
 pub const DENOISE_STEPS_LEAPT: &str = "sora_denoise_steps_leapt_total";
-/// Cosine between the velocities of consecutive steps.
+/// Denoising steps that were walked without the model.
+pub const DENOISE_STEPS_COASTED: &str = "sora_denoise_steps_coasted_total";
+/// Cosine between the velocities of consecutive evaluations.
 pub const DENOISE_DRIFT_COSINE_RATIO: &str = "sora_denoise_drift_cosine_ratio";
 
 /// Prompts that are over, by outcome.
@@ -115,6 +117,11 @@ pub const METRICS: &[Metric] = &[
         name: DENOISE_STEPS_LEAPT,
         kind: Kind::Counter,
         help: "Denoising steps that a leap made unnecessary",
+    },
+    Metric {
+        name: DENOISE_STEPS_COASTED,
+        kind: Kind::Counter,
+        help: "Denoising steps that were walked without the model",
     },
     Metric {
         name: DENOISE_DRIFT_COSINE_RATIO,

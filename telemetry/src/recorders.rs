@@ -85,6 +85,7 @@ impl ChannelMetrics {
 pub struct DenoiseMetrics {
     steps_computed: Counter,
     steps_leapt: Counter,
+    steps_coasted: Counter,
     drift_cosine: Histogram,
 }
 
@@ -94,6 +95,7 @@ impl DenoiseMetrics {
         Self {
             steps_computed: counter!(names::DENOISE_STEPS_COMPUTED),
             steps_leapt: counter!(names::DENOISE_STEPS_LEAPT),
+            steps_coasted: counter!(names::DENOISE_STEPS_COASTED),
             drift_cosine: histogram!(names::DENOISE_DRIFT_COSINE_RATIO),
         }
     }
@@ -109,6 +111,11 @@ impl DenoiseMetrics {
     /// A leap made this many steps unnecessary.
     pub fn leapt_over(&self, steps: usize) {
         self.steps_leapt.increment(steps as u64);
+    }
+
+    /// This many steps were walked without the model.
+    pub fn coasted_over(&self, steps: usize) {
+        self.steps_coasted.increment(steps as u64);
     }
 }
 

@@ -44,6 +44,8 @@ pub enum JobEvent {
         merged: bool,
         /// Whether this step leapt to the end.
         leapt: bool,
+        /// How many steps after it were walked without the model.
+        coasted: usize,
         /// From the start of the step to its end; with several jobs in flight the others' turns included.
         seconds: f64,
     },

@@ -83,6 +83,7 @@ impl Denoise for GuidedDenoiser {
             cosine: outcome.cosine,
             merged: run.merged,
             leapt: outcome.leapt,
+            coasted: outcome.coasted,
             last: outcome.done,
         })
     }

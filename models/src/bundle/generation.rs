@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ModelError, Result};
+use crate::rflow::SamplingSettings;
 
 /// A model's own defaults, from its `generation_config.json`. A field that the file leaves out is that of
 /// [`GenerationConfig::default`].
@@ -55,6 +56,17 @@ impl Default for GenerationConfig {
 }
 
 impl GenerationConfig {
+    /// The model's own way of sampling.
+    pub fn sampling(&self) -> SamplingSettings {
+        SamplingSettings {
+            steps: self.num_sampling_steps,
+            guidance_scale: self.cfg_scale,
+            timestep_transform: self.use_timestep_transform,
+            base_resolution_px: self.timestep_transform_base_resolution,
+            ..SamplingSettings::default()
+        }
+    }
+
     /// Parses and checks a `generation_config.json`; `file` is named in errors.
     ///
     /// # Errors

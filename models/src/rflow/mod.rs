@@ -2,8 +2,9 @@
 //!
 //! [`DenoiseRun`] is a whole sampling job as a state machine that never calls a model: it says what to evaluate next
 //! and takes the result, so a plain loop and a graph of actors run the very same arithmetic. [`leap`] decides when to
-//! stop early.
+//! stop early, [`CoastRule`] which steps to walk without asking the model.
 
+mod coast;
 mod conditioning;
 mod guidance;
 pub mod leap;
@@ -12,6 +13,7 @@ mod run;
 mod settings;
 mod timesteps;
 
+pub use coast::CoastRule;
 pub use conditioning::{FrameConditioning, ReleaseNoise};
 pub use guidance::guided_velocity;
 pub use leap::{CosineOver, DynamicLeap, LeapRule, LinearProportionalLeap};

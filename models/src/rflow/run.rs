@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
+use super::coast::{CoastRule, VelocityTrend};
 use super::conditioning::{Conditioned, FrameConditioning};
 use super::guidance::guided_velocity;
 use super::leap::{CosineOver, LinearProportionalLeap, VelocitySample};
@@ -24,6 +25,9 @@ pub struct DenoiseRun {
     /// Whether a step was asked for and its result has not come yet.
     in_flight: bool,
     leap: LinearProportionalLeap,
+    /// For each step whether the model is evaluated there.
+    evaluated: Vec<bool>,
+    trend: VelocityTrend,
     conditioned: Option<Conditioned>,
 }
 
@@ -60,6 +64,8 @@ pub struct StepOutcome {
     pub cosine: Option<f64>,
     /// Whether the step went all the way.
     pub leapt: bool,
+    /// How many steps after it were walked without an evaluation.
+    pub coasted: usize,
     /// Whether it was the last step.
     pub done: bool,
 }
@@ -81,6 +87,8 @@ impl DenoiseRun {
         }
         Ok(Self {
             leap: LinearProportionalLeap::new(settings.leap),
+            evaluated: settings.coast.evaluated(&timesteps),
+            trend: VelocityTrend::default(),
             settings,
             timesteps,
             latent: noise.to_dtype(DType::F32)?,
@@ -104,6 +112,7 @@ impl DenoiseRun {
                 self.settings.steps
             )));
         }
+        self.evaluated = self.settings.coast.evaluated(&timesteps);
         self.timesteps = timesteps;
         Ok(self)
     }
@@ -111,8 +120,12 @@ impl DenoiseRun {
     /// Makes some of the latent's frames given ones; the latent must hold them already.
     ///
     /// # Errors
-    /// [`ModelError::BadInput`] when the conditioning does not fit the latent.
+    /// [`ModelError::BadInput`] when the conditioning does not fit the latent, or the run coasts: frames that join on
+    /// the way have no trend to follow.
     pub fn with_conditioning(mut self, conditioning: FrameConditioning) -> Result<Self> {
+        if self.settings.coast != CoastRule::Off {
+            return Err(ModelError::bad_input("a run with given frames cannot coast"));
+        }
         let steps = self.settings.steps;
         self.conditioned = Some(Conditioned::new(conditioning, self.latent.dims(), steps)?);
         Ok(self)
@@ -190,17 +203,41 @@ impl DenoiseRun {
         if let Some(conditioned) = &self.conditioned {
             stepped = conditioned.keep_given(&stepped, &self.latent)?;
         }
-        self.latent = stepped;
-        self.leap = leap;
+        let mut trend = self.trend.clone();
+        trend.add(timestep, &velocity);
+        let (latent, next) = match decision.leap {
+            true => (stepped, self.timesteps.len()),
+            false => self.coast(stepped, step + 1, &trend)?,
+        };
+        let coasted = if decision.leap { 0 } else { next - step - 1 };
+        (self.latent, self.leap, self.trend) = (latent, leap, trend);
         self.in_flight = false;
-        self.step = if decision.leap { self.timesteps.len() } else { step + 1 };
+        self.step = next;
         Ok(StepOutcome {
             step,
             velocity,
             cosine: decision.cosine,
             leapt: decision.leap,
-            done: self.step == self.timesteps.len(),
+            coasted,
+            done: next == self.timesteps.len(),
         })
+    }
+
+    /// Walks from `step` to the next one that is evaluated, or to the end.
+    fn coast(
+        &self,
+        mut latent: Tensor,
+        mut step: usize,
+        trend: &VelocityTrend,
+    ) -> Result<(Tensor, usize)> {
+        let sizes = step_sizes(&self.timesteps);
+        while self.evaluated.get(step) == Some(&false) {
+            if let Some(velocity) = trend.at(self.timesteps[step])? {
+                latent = (latent + (velocity * f64::from(sizes[step]))?)?;
+            }
+            step += 1;
+        }
+        Ok((latent, step))
     }
 
     /// The latent, `[1, C, T, H, W]`.
@@ -277,6 +314,19 @@ mod tests {
             let off = values(&latent).iter().map(|x| (x - 0.25).abs()).fold(0.0, f32::max);
             assert!(off < 1e-5, "{leap} ends {off} from the target");
         }
+    }
+
+    #[test]
+    fn coasting_walks_all_steps_with_few_evaluations() {
+        let coast = CoastRule::Evaluations(4);
+        let settings = SamplingSettings { steps: 10, coast, ..Default::default() };
+        let (outcomes, latent) = run_to_end(DenoiseRun::new(&noise(), settings, SIZE).unwrap());
+        assert_eq!(outcomes.len(), 4);
+        assert_eq!(outcomes.iter().map(|outcome| 1 + outcome.coasted).sum::<usize>(), 10);
+        assert!(outcomes[3].done && !outcomes[3].leapt);
+        // The velocity to a fixed target does not change on the way.
+        let off = values(&latent).iter().map(|x| (x - 0.25).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-5, "it ends {off} from the target");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::coast::CoastRule;
 use super::leap::LeapRule;
 use super::timesteps::{TimestepTransform, timesteps};
 use crate::error::{ModelError, Result};
@@ -24,6 +25,8 @@ pub struct SamplingSettings {
     pub base_resolution_px: usize,
     /// When to leap.
     pub leap: LeapRule,
+    /// Which steps to evaluate; a run either leaps or coasts.
+    pub coast: CoastRule,
     /// In which steps to merge tokens.
     pub merge: MergeSteps,
     /// What merging does with the last frame of an odd number.
@@ -39,6 +42,7 @@ impl Default for SamplingSettings {
             timestep_transform: true,
             base_resolution_px: TimestepTransform::BASE_RESOLUTION_PX,
             leap: LeapRule::Off,
+            coast: CoastRule::Off,
             merge: MergeSteps::Off,
             odd_frame: OddFrame::DropLast,
         }
@@ -69,6 +73,12 @@ impl SamplingSettings {
         if self.base_resolution_px == 0 {
             return Err(ModelError::bad_input("base resolution 0: expected at least one pixel"));
         }
+        if self.leap != LeapRule::Off && self.coast != CoastRule::Off {
+            return Err(ModelError::bad_input(
+                "a run can leap or coast, not both: coasting reaches the end in as few evaluations, and more faithfully",
+            ));
+        }
+        self.coast.check(self.steps)?;
         self.leap.check(self.steps)
     }
 
@@ -101,6 +111,15 @@ mod tests {
             (SamplingSettings { guidance_scale: f64::NAN, ..base.clone() }, "NaN"),
             (SamplingSettings { guidance_scale: -1.0, ..base.clone() }, "-1"),
             (SamplingSettings { leap: LeapRule::Fixed(30), ..base.clone() }, "step 30"),
+            (SamplingSettings { coast: CoastRule::Evaluations(31), ..base.clone() }, "2 to 30"),
+            (
+                SamplingSettings {
+                    leap: LeapRule::Fixed(9),
+                    coast: CoastRule::Evaluations(9),
+                    ..base.clone()
+                },
+                "not both",
+            ),
         ];
         for (settings, word) in bad {
             let error = settings.check().unwrap_err().to_string();

@@ -22,6 +22,20 @@ pub enum OddFrame {
     KeepLast,
 }
 
+impl FromStr for OddFrame {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "drop-last" => Ok(Self::DropLast),
+            "keep-last" => Ok(Self::KeepLast),
+            _ => Err(ModelError::bad_input(format!(
+                "the rule `{text}` for an odd frame is not known: expected `drop-last` or `keep-last`"
+            ))),
+        }
+    }
+}
+
 /// The merging of frame pairs `(2j, 2j + 1)`.
 ///
 /// # Source

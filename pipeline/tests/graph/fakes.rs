@@ -197,6 +197,7 @@ impl Denoise for FakeDenoiser {
             cosine: None,
             merged: false,
             leapt: false,
+            coasted: 0,
             last: run.step == run.steps,
         })
     }

@@ -22,15 +22,15 @@ pub fn requests(
     defaults: &GenerationConfig,
 ) -> anyhow::Result<Vec<GenerationRequest>> {
     let size = picture(arguments, defaults)?;
+    let own = defaults.sampling();
     let sampling = SamplingSettings {
-        steps: arguments.steps.unwrap_or(defaults.num_sampling_steps),
-        guidance_scale: arguments.cfg_scale.unwrap_or(defaults.cfg_scale),
-        timestep_transform: defaults.use_timestep_transform,
-        base_resolution_px: defaults.timestep_transform_base_resolution,
+        steps: arguments.steps.unwrap_or(own.steps),
+        guidance_scale: arguments.cfg_scale.unwrap_or(own.guidance_scale),
         leap: arguments.lpl,
+        coast: arguments.coast,
         merge: arguments.tdtm.steps,
         odd_frame: arguments.tdtm.odd_frame,
-        ..SamplingSettings::default()
+        ..own
     };
     let scores = PromptScores {
         aesthetic: arguments.aesthetic_score.or(defaults.aesthetic_score.map(f64::from)),

@@ -113,8 +113,8 @@ impl Report for BarReport {
                 }
                 self.begin(job, "denoise", Some(job.request.sampling.steps));
             }
-            JobEvent::Step { leapt, .. } => {
-                self.advance(job, 1);
+            JobEvent::Step { leapt, coasted, .. } => {
+                self.advance(job, 1 + coasted);
                 if *leapt {
                     self.with_bars(job, |bars| {
                         if let Some(bar) = &bars.present {

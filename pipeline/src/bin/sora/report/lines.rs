@@ -48,8 +48,8 @@ impl Report for LineReport {
                 }
                 self.say(job, &format!("embedded {tokens} tokens in {}", duration(*seconds)));
             }
-            JobEvent::Step { index, steps, leapt, .. } => {
-                let done = index + 1;
+            JobEvent::Step { index, steps, leapt, coasted, .. } => {
+                let done = index + 1 + coasted;
                 let part = |step: usize| step * LINES_FOR_STEPS / steps.max(&1);
                 if *leapt {
                     self.say(
