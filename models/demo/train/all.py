@@ -12,14 +12,15 @@ from .common import CHECKPOINT_DIR
 
 STAGES = (
     # module, arguments, the checkpoint that makes a repetition unnecessary
-    ("train_spatial", ("--minutes", "32"), None),
+    ("train_spatial", ("--minutes", "28"), None),
     ("train_text", ("--minutes", "5"), train_text.NAME),
-    ("bank", (), bank.KEY_BANK),
-    ("train_temporal", ("--minutes", "26"), None),
-    ("train_decoder", ("--minutes", "20"), None),
-    ("train_diffusion", ("--minutes", "77"), None),
+    ("bank", ("--draws", "2"), bank.KEY_BANK),
+    ("train_temporal", ("--minutes", "14"), None),
+    ("train_decoder", ("--minutes", "40"), None),
+    ("train_diffusion", ("--minutes", "80"), None),
     ("export", (), None),
-    ("evaluate", ("--autoencoder", "100", "--held-out", "112"), None),
+    ("curves", (), None),
+    ("evaluate", ("--autoencoder", "200", "--held-out", "245"), None),
 )
 
 

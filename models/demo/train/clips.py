@@ -37,12 +37,12 @@ SHAPES = ("circle", "square", "triangle")
 SIZES = ("small", "large")
 MOTIONS = ("right", "left", "up", "down", "grow", "shrink", "still")
 
-POSITION_JITTER_PX = 1.0
-SIZE_JITTER = 0.02
-SIZE_RADIUS = {"small": 9.0, "large": 14.0}
+POSITION_JITTER_PX = 1.5
+SIZE_JITTER = 0.04
+SIZE_RADIUS = {"small": 8.5, "large": 14.0}
 SQUARE_HALF_SIDE = 0.9  # of the radius, so that all shapes look equally large
 TRIANGLE_BASE = 0.8  # the base lies this many radii below the centre, the apex one above
-HELD_OUT_PERCENT = 15
+HELD_OUT_PERCENT = 28
 HELD_OUT_SEED = "on-device-sora-demo-1"
 
 

@@ -53,8 +53,8 @@ class Score:
         return f"n = {self.asked['all four']}: " + ", ".join(parts)
 
 
-def held_out_prompts(count: int, seed: int = SEED) -> list[str]:
-    """Prompts of unseen combinations: each combination in turn, in a random order."""
+def held_out_cases(count: int, seed: int = SEED) -> list[tuple[str, dict[str, str]]]:
+    """Prompts of unseen combinations, each combination in turn in a random order, and what each names."""
     rng = np.random.default_rng(seed)
     combinations = clips.combinations(held_out=True)
     order = rng.permutation(len(combinations))
@@ -62,8 +62,15 @@ def held_out_prompts(count: int, seed: int = SEED) -> list[str]:
     for i in range(count):
         colour, background, shape, motion = combinations[order[i % len(order)]]
         spec = clips.ClipSpec(colour, background, shape, clips.SIZES[rng.integers(2)], motion)
-        prompts.append(captions.caption(rng, spec)[0])
+        prompt, sized = captions.caption(rng, spec)
+        names = {name: value for name, value in vars(spec).items() if sized or name != "size"}
+        prompts.append((prompt, names))
     return prompts
+
+
+def held_out_prompts(count: int, seed: int = SEED) -> list[str]:
+    """The prompts alone."""
+    return [prompt for prompt, _ in held_out_cases(count, seed)]
 
 
 def judge_model(count: int, seed: int) -> Score:
@@ -129,7 +136,9 @@ def main() -> None:
     scores = {}
     if args.write_prompts:
         count, path = args.write_prompts
-        Path(path).write_text("\n".join(held_out_prompts(int(count), args.seed)) + "\n")
+        cases = held_out_cases(int(count), args.seed)
+        lines = (json.dumps({"prompt": prompt, "attributes": names}) + "\n" for prompt, names in cases)
+        Path(path).write_text("".join(lines))
     if args.autoencoder:
         scores.update(judge_autoencoder(args.autoencoder))
     if args.held_out:

@@ -1,8 +1,11 @@
 """Last stage: writes the trained networks as the model folder that the program embeds.
 
+The log `weights.sha256` names every file's hash; `sha256sum -c` in the folder checks it.
+
     python -m train.export
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from . import bank, config, tokenizer, train_diffusion, train_text
-from .common import WEIGHTS_DIR, load_checkpoint
+from .common import LOG_DIR, WEIGHTS_DIR, load_checkpoint
 
 # Bookkeeping fields that readers of the official folders expect.
 T5_EXTRA = {"architectures": ["T5EncoderModel"], "is_gated_act": True, "dense_act_fn": "gelu_new"}
@@ -65,8 +68,12 @@ def export(folder: Path) -> None:
 
 def main() -> None:
     export(WEIGHTS_DIR)
+    lines = []
     for path in sorted(WEIGHTS_DIR.rglob("*.*")):
-        print(f"{path.stat().st_size:>9}  {path.relative_to(WEIGHTS_DIR)}")
+        content = path.read_bytes()
+        lines.append(f"{hashlib.sha256(content).hexdigest()}  {path.relative_to(WEIGHTS_DIR)}\n")
+        print(f"{len(content):>9}  {path.relative_to(WEIGHTS_DIR)}")
+    (LOG_DIR / "weights.sha256").write_text("".join(lines))
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ from .train_spatial import pixel_weights, reconstruction_loss
 from .vae_spatial import LATENT_FACTOR
 
 NAME = "decoder"
-BATCH = 3  # clips
-PIXEL_FRAMES = 8  # frames of a step that are decoded
-PEAK_RATE = 2e-4
+BATCH = 2  # clips
+PIXEL_FRAMES = 12  # frames of a step that are decoded
+PEAK_RATE = 4e-4
 EMA_DECAY = 0.995
-MAX_NOISE = 0.2  # of a latent's standard deviation
+MAX_NOISE = 0.15  # of a latent's standard deviation
 
 
 def random_clips(rng: np.random.Generator, pool, count: int) -> tuple[torch.Tensor, torch.Tensor]:

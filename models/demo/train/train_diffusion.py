@@ -27,12 +27,13 @@ from .common import (
     save_checkpoint,
     share_parameters,
 )
+from .muon import Both, Muon
 from .stdit3 import Stdit3, layer_norm
 from .train_text import encode_batch, load_trained
 
 NAME = "diffusion"
 PEAK_RATE = 1.5e-3
-EMA_DECAY = 0.995
+EMA_DECAY = 0.998
 CAPTION_DROPOUT = 0.1
 FRAME_HEAD_AFTER_PAIR = 2
 FRAME_HEAD_WEIGHT = 0.2
@@ -78,12 +79,20 @@ def random_timesteps(count: int) -> torch.Tensor:
     return torch.where(torch.rand(count) < TRANSFORM_SHARE, rflow.transform(t, TRANSFORM_RATIO), t)
 
 
+def make_optimizer(model: Stdit3, head: FrameIndexHead) -> Both:
+    """Muon for the matrices of the blocks, AdamW for all else."""
+    inside = [p for name, p in model.named_parameters() if "_blocks." in name and name.endswith("weight") and p.dim() == 2]
+    taken = {id(p) for p in inside}
+    outside = [p for p in (*model.parameters(), *head.parameters()) if id(p) not in taken]
+    adam = torch.optim.AdamW(outside, lr=PEAK_RATE, weight_decay=0.0, betas=(0.9, 0.99))
+    return Both(Muon(inside, lr=PEAK_RATE), adam)
+
+
 def worker(rank: int, minutes: float, batch: int) -> None:
     model = Stdit3(config.STDIT3)
     model.reset_parameters()
     head = FrameIndexHead(config.STDIT3["hidden_size"], 5)
-    parameters = [*model.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, weight_decay=0.0, betas=(0.9, 0.99))
+    optimizer = make_optimizer(model, head)
     schedule = Schedule(minutes, PEAK_RATE)
     ema = Ema(model, EMA_DECAY)
     saved = load_checkpoint(NAME)

@@ -1,8 +1,9 @@
 """Stage 1: trains the spatial autoencoder on single frames.
 
-The loss counts pixels in and around the shape more than the flat background, and
-the KL term keeps the latent smooth: the decoder always sees a noisy latent, so
-small errors of the diffusion model do not show.
+The loss counts pixels in and around the shape more than the flat background.  Every
+latent channel is held at mean 0 and variance 1 over a batch, and the decoder sees
+latents with noise: so all channels share the work (a KL term leaves some unused),
+and the diffusion model's small errors do not show.
 
     python -m train.train_spatial --minutes 35
 """
@@ -29,11 +30,12 @@ from .vae_spatial import SpatialVae
 NAME = "spatial"
 BATCH = 8  # frames, in each worker
 PEAK_RATE = 2e-3
-KL_WEIGHT = 3e-4
+MOMENT_WEIGHT = 0.1  # how firmly each channel is held at mean 0 and variance 1
+MAX_NOISE = 0.25  # standard deviation that the decoder learns to live with
+LOG_VARIANCE, LOG_VARIANCE_WEIGHT = -4.0, 1e-3  # what the posterior is pulled to; nothing trains on its samples
 EDGE_WEIGHT, INSIDE_WEIGHT = 6.0, 2.0  # added to 1 for pixels near the outline, and inside
 EDGE_PX = 2.5
 EMA_DECAY = 0.998
-MIN_LOG_VARIANCE = -3.5  # the decoder never sees less noise than this
 
 
 def random_frames(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,10 +58,16 @@ def pixel_weights(distance: np.ndarray) -> torch.Tensor:
     return weight / weight.mean(dim=(2, 3), keepdim=True)
 
 
-def add_posterior_noise(mean: torch.Tensor, log_variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A sample of the posterior, and its log variance, which has a floor."""
-    log_variance = log_variance.clamp_min(MIN_LOG_VARIANCE)
-    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean), log_variance
+def with_noise(latents: torch.Tensor) -> torch.Tensor:
+    """Latents with noise of a random level, another for each sample."""
+    level = MAX_NOISE * torch.rand(len(latents), 1, 1, 1)
+    return latents + level * torch.randn_like(latents)
+
+
+def moment_loss(latents: torch.Tensor) -> torch.Tensor:
+    """KL divergence of each channel's mean and variance over the batch from a standard normal's."""
+    variance, mean = torch.var_mean(latents, dim=(0, 2, 3))
+    return 0.5 * (mean.square() + variance - 1.0 - variance.log()).mean()
 
 
 def reconstruction_loss(rebuilt: torch.Tensor, images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -89,17 +97,17 @@ def worker(rank: int, minutes: float) -> None:
         ema.state, ema.updates = saved["ema"], saved["step"]
         schedule.step, schedule.spent = saved["step"], saved["spent"]
     share_parameters(model)
-    log = CsvLog("spatial", ("step", "minutes", "loss", "kl", "psnr_db")) if rank == 0 else None
+    log = CsvLog("spatial", ("step", "minutes", "loss", "moment_loss", "psnr_db")) if rank == 0 else None
     rng = np.random.default_rng((SEED, rank, schedule.step))
 
     while not schedule.finished:
         rate = schedule.advance()
         images, weight = random_frames(rng, BATCH)
         mean, log_variance = model.encode(images.to(memory_format=torch.channels_last))
-        z, log_variance = add_posterior_noise(mean, log_variance)
-        reconstruction = reconstruction_loss(model.decode(z), images, weight)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
-        (reconstruction + KL_WEIGHT * kl).backward()
+        reconstruction = reconstruction_loss(model.decode(with_noise(mean)), images, weight)
+        moments = moment_loss(mean)
+        posterior = (log_variance - LOG_VARIANCE).square().mean()
+        (reconstruction + MOMENT_WEIGHT * moments + LOG_VARIANCE_WEIGHT * posterior).backward()
         optimizer_step(optimizer, rate)
         ema.update(model)
 
@@ -107,7 +115,7 @@ def worker(rank: int, minutes: float) -> None:
             smooth = SpatialVae(config.SPATIAL_VAE)
             smooth.load_state_dict(ema.state)
             psnr = peak_signal_to_noise(smooth, seed=SEED)
-            log.write(schedule.step, schedule.spent / 60, reconstruction.item(), kl.item(), psnr)
+            log.write(schedule.step, schedule.spent / 60, reconstruction.item(), moments.item(), psnr)
             save_checkpoint(NAME, {
                 "model": model.state_dict(), "ema": ema.state, "optimizer": optimizer.state_dict(),
                 "step": schedule.step, "spent": schedule.spent,
