@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod error;
+pub mod eval;
 mod handle;
 pub mod open_sora;
 pub mod output;
@@ -10,6 +11,7 @@ pub mod sidecar;
 pub mod sinks;
 pub mod snapshot;
 pub mod topology;
+mod whole_file;
 
 pub use config::GraphLimits;
 pub use error::{PipelineError, SubmitError};

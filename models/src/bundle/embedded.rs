@@ -24,6 +24,10 @@ macro_rules! text {
     };
 }
 
+/// Prompts that the embedded model was not trained on, with what each one names, as lines of JSON.
+pub const EMBEDDED_PROMPTS: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/prompts.jsonl"));
+
 impl ModelBundle {
     /// The model that is compiled into the program, by the same checks as one on disk.
     ///
@@ -92,6 +96,24 @@ mod tests {
         let prompt = tokenizer.tokenize("a red circle moves left to right slowly").unwrap();
         assert_eq!(prompt.ids.len(), 5);
         assert!(prompt.cut.unwrap().ends_with("slowly"));
+    }
+
+    #[test]
+    fn the_weights_are_those_that_the_training_program_logged() {
+        use sha2::{Digest, Sha256};
+
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+        let log = std::fs::read_to_string(folder.join("logs/weights.sha256")).unwrap();
+        for line in log.lines() {
+            let (hash, file) = line.split_once("  ").unwrap();
+            let content = std::fs::read(folder.join("weights").join(file)).unwrap();
+            let digest = Sha256::digest(content);
+            let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(found, hash, "{file} is not what the program wrote");
+        }
+        for part in ["t5/model.safetensors", "stdit3/model.safetensors", "vae/model.safetensors"] {
+            assert!(log.contains(part), "{part} is not in the log");
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::vae::{VaeConfig, VideoVae};
 use crate::weights::names::{STDIT3_IGNORABLE, T5_IGNORABLE};
 use crate::weights::validate;
 
+#[cfg(feature = "embedded-model")]
+pub use embedded::EMBEDDED_PROMPTS;
 pub use generation::GenerationConfig;
 pub use part::{BundlePart, PartName};
 

@@ -167,7 +167,7 @@ impl OutputTarget {
         fs::create_dir_all(folder)
             .map_err(|source| OutputError::NotWritable { path: folder.to_path_buf(), source })?;
         for place in [folder, pending::staging_place(&self.video, folder)] {
-            pending::temporary_file(place)
+            crate::whole_file::temporary_file(place)
                 .map_err(|source| OutputError::NotWritable { path: place.to_path_buf(), source })?;
         }
         Ok(())

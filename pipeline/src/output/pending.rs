@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 
 use sora_actors::messages::VideoChunk;
-use tempfile::{NamedTempFile, TempDir, TempPath};
+use tempfile::{TempDir, TempPath};
 
 use super::moves::Moves;
 use super::{OutputError, OutputTarget};
 use crate::sidecar::Sidecar;
 use crate::sinks::{SinkKind, VideoFormat, VideoSink, is_frame_name};
+use crate::whole_file::temporary_file;
 
 /// A video being written: a temporary file beside its target, which takes the target's name when it is complete and
 /// disappears when it is dropped before.
@@ -102,15 +103,6 @@ impl Staged {
             }
         }
     }
-}
-
-/// A new file whose name says what it is, in case the power fails before it is removed or renamed.
-pub(super) fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    // Unlike other temporary files, this one becomes the user's: as readable as any new file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".sora-").suffix(".partial").tempfile_in(folder)
 }
 
 fn temporary_folder(folder: &Path) -> io::Result<TempDir> {

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use candle_core::DType;
 use clap::{Args, Parser, Subcommand};
-use sora_models::DeviceChoice;
-use sora_models::rflow::LeapRule;
+use sora_models::rflow::{CoastRule, LeapRule};
 use sora_models::sizes::{PictureSize, parse_frames};
 use sora_models::stdit3::{MergeSteps, OddFrame};
+use sora_models::{DeviceChoice, ModelError};
+use sora_pipeline::eval::EvalSetting;
 
 /// Makes short videos from text, on this machine.
 #[derive(Parser)]
@@ -23,10 +25,23 @@ pub struct Arguments {
     pub command: Command,
 }
 
+impl Arguments {
+    /// How many threads one tensor operation may use: all cores, unless clips are computed beside each other.
+    pub fn compute_threads(&self) -> NonZeroUsize {
+        let cores = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.unwrap_or_else(|| match self.command {
+            Command::Eval(_) => NonZeroUsize::MIN,
+            Command::Generate(_) | Command::Verify(_) => cores(),
+        })
+    }
+}
+
 #[derive(Subcommand)]
 pub enum Command {
     /// Make videos from prompts
     Generate(Box<GenerateArguments>),
+    /// Make videos of many prompts with several settings, and judge them
+    Eval(Box<EvalArguments>),
     /// Check this build and device against recorded cases of the reference implementation
     Verify(VerifyArguments),
 }
@@ -64,6 +79,11 @@ pub struct GenerateArguments {
     /// `dynamic:from=14,tolerance=0.001,patience=3,over=first-frame|whole` with any of the four
     #[arg(long, default_value = "off", value_name = "RULE")]
     pub lpl: LeapRule,
+
+    /// Walk all steps, but evaluate the model at N of them only: far closer to the full run than a leap of as many
+    /// evaluations
+    #[arg(long, default_value = "off", value_name = "N", conflicts_with = "lpl")]
+    pub coast: CoastRule,
 
     /// In which steps to merge the tokens of neighbouring frames: `off`, `all`, or the first N. With `,keep-last` the
     /// last frame of an odd number is kept by itself instead of left out, which is more faithful: `10,keep-last`
@@ -156,8 +176,76 @@ pub struct VerifyArguments {
     pub json: bool,
 }
 
+/// What `sora eval` is told.
+#[derive(Args)]
+#[command(after_help = EVAL_AFTER_HELP)]
+pub struct EvalArguments {
+    /// Prompts, one a line, or lines of JSON that also say what each prompt names [default: those that the embedded
+    /// model was not trained on]
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+
+    /// Take the first N prompts only
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
+
+    /// A setting to compare with the model's own, such as `lpl=dynamic` or `coast=10 tdtm=all,keep-last`; may be given
+    /// again
+    #[arg(long = "setting", value_name = "SETTING")]
+    pub settings: Vec<EvalSetting>,
+
+    /// Run the standard comparison of all shortcuts instead, and write `quality.md` with its tables and pictures into
+    /// this folder
+    #[arg(long, value_name = "FOLDER", conflicts_with = "settings")]
+    pub quality_page: Option<PathBuf>,
+
+    /// Seed of the first prompt; every further one takes the next number
+    #[arg(long, default_value_t = DEFAULT_SEED, value_name = "N")]
+    pub seed: u64,
+
+    /// Fail when a setting has fewer percent of clips that show all that their prompt names
+    #[arg(long, value_name = "PERCENT")]
+    pub require: Option<f64>,
+
+    /// Time each setting with so many prompts, one clip at a time
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub timed: usize,
+
+    /// List the clips that do not show what their prompt names
+    #[arg(long, conflicts_with = "json")]
+    pub mistakes: bool,
+
+    /// Folder with the model's weights [default: the small model in this program]
+    #[arg(long, value_name = "FOLDER")]
+    pub model: Option<PathBuf>,
+
+    /// Where to compute: auto, cpu, metal or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// Number format to compute in: f32, f16 or bf16
+    #[arg(long, default_value = "f32", value_parser = parse_dtype)]
+    pub dtype: DType,
+
+    /// Workers that share the transformer's blocks [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+
+    /// Print everything as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The reference's seed.
 const DEFAULT_SEED: u64 = 42;
+
+const EVAL_AFTER_HELP: &str = "\
+A setting is made of steps=N, cfg=SCALE, lpl=RULE, coast=N and tdtm=STEPS, with spaces between;
+the values are those of `sora generate`. PSNR and SSIM compare with the model's own settings at
+the same seed. A line of JSON is {\"prompt\": \"...\", \"attributes\": {...}, \"seed\": N}, where attributes
+are any of colour, background, shape, size and motion.
+
+Exit codes: 0 done, 1 below what was required, 2 it cannot be done as asked.";
 
 const AFTER_HELP: &str = "\
 Output names:
@@ -171,15 +259,14 @@ Exit codes: 0 all videos are there, 1 some failed, 2 it cannot be done as asked,
 
 fn parse_merging(text: &str) -> Result<Merging, String> {
     let (steps, odd_frame) = match text.split_once(',') {
+        Some((steps, odd_frame)) => (steps, odd_frame.parse().map_err(told)?),
         None => (text, OddFrame::default()),
-        Some((steps, "drop-last")) => (steps, OddFrame::DropLast),
-        Some((steps, "keep-last")) => (steps, OddFrame::KeepLast),
-        Some((_, other)) => {
-            return Err(format!("`{other}` is not known: expected `keep-last` or `drop-last`"));
-        }
     };
-    let steps = steps.parse::<MergeSteps>().map_err(|cause| cause.to_string())?;
-    Ok(Merging { steps, odd_frame })
+    Ok(Merging { steps: steps.parse().map_err(told)?, odd_frame })
+}
+
+fn told(cause: ModelError) -> String {
+    cause.to_string()
 }
 
 fn parse_dtype(name: &str) -> Result<DType, String> {
@@ -203,7 +290,7 @@ mod tests {
         let all = ["sora", "generate"].iter().chain(arguments);
         match Arguments::try_parse_from(all).map_err(|error| error.to_string())?.command {
             Command::Generate(arguments) => Ok(*arguments),
-            Command::Verify(_) => Err("another command".into()),
+            Command::Eval(_) | Command::Verify(_) => Err("another command".into()),
         }
     }
 

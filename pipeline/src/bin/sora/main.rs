@@ -1,6 +1,8 @@
-//! The `sora` command: videos from prompts, and a check of the models against recorded cases.
+//! The `sora` command: videos from prompts, their judgement, and a check of the models against recorded cases.
 
 mod arguments;
+mod compute_threads;
+mod eval;
 mod exit;
 mod generate;
 mod interrupt;
@@ -13,7 +15,6 @@ mod verify;
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +23,7 @@ use exit::Outcome;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    compute_threads::set(arguments.compute_threads());
     let outcome = run(arguments).unwrap_or_else(|cause| {
         print::note(&format!("error: {}", on_one_line(&cause)));
         Outcome::BadInput
@@ -50,15 +52,9 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         )
         .with_writer(std::io::stderr)
         .init();
-    if let Some(threads) = arguments.threads {
-        // Before any tensor work, since the pool is built once.
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
-            .build_global()
-            .context("cannot start so many threads")?;
-    }
     match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }
 }
