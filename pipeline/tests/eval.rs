@@ -1,4 +1,5 @@
 //! `sora eval` as a user runs it, on the embedded model.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;

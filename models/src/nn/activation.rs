@@ -3,8 +3,9 @@
 //! On a CPU in f32 they run in one pass over an exponential that compilers vectorise; the standard library's `tanh`
 //! and `exp`, one value at a time, would take as long as a small model's matrix products.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use candle_core::Tensor;
 
+use super::rows::{ON_ONE_THREAD, is_plain, map_rows, sum_of};
 use crate::error::Result;
 
 /// GELU in its tanh form.
@@ -18,7 +19,7 @@ use crate::error::Result;
 /// # Source
 /// `GELU(approximate="tanh")` of PyTorch, as `stdit3.py` and T5 v1.1 (`gelu_new`) use it.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if is_plain(x) { Ok(x.apply_op1_no_bwd(&Pointwise(gelu_value))?) } else { Ok(x.gelu()?) }
+    if is_plain(x) { map_values(x, gelu_value) } else { Ok(x.gelu()?) }
 }
 
 /// SiLU: `x * sigmoid(x)`.
@@ -29,11 +30,32 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// A tensor operation fails.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    if is_plain(x) { Ok(x.apply_op1_no_bwd(&Pointwise(silu_value))?) } else { Ok(x.silu()?) }
+    if is_plain(x) { map_values(x, silu_value) } else { Ok(x.silu()?) }
 }
 
-fn is_plain(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous()
+/// The probabilities of each row's scores: `e^x` over its sum.
+///
+/// # Shapes
+/// `[..., L]` to the same.
+///
+/// # Errors
+/// A tensor operation fails.
+pub fn softmax(scores: &Tensor) -> Result<Tensor> {
+    if !is_plain(scores) || scores.elem_count() > ON_ONE_THREAD {
+        return Ok(candle_nn::ops::softmax_last_dim(scores)?);
+    }
+    map_rows(scores, |_, row, result| {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        result.iter_mut().zip(row).for_each(|(y, &x)| *y = exp(x - largest));
+        let sum = sum_of(result, |x| x) as f32;
+        result.iter_mut().for_each(|y| *y /= sum);
+    })
+}
+
+fn map_values(x: &Tensor, function: impl Fn(f32) -> f32 + Send + Sync) -> Result<Tensor> {
+    map_rows(x, |_, row, result| {
+        result.iter_mut().zip(row).for_each(|(y, &x)| *y = function(x));
+    })
 }
 
 #[inline(always)]
@@ -49,7 +71,7 @@ fn gelu_value(x: f32) -> f32 {
     x / (1.0 + exp(-TWICE_SQRT_2_OVER_PI * (x + CUBIC * x * x * x)))
 }
 
-/// `e^x` within two units in the last place, without branches; NaN stays NaN.
+/// `e^x` within two units in the last place, 0 where that is no normal number; NaN stays NaN.
 ///
 /// # Source
 /// Range reduction and polynomial of `expf` of the Cephes library.
@@ -61,8 +83,10 @@ fn exp(x: f32) -> f32 {
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     const EXPONENT_BIAS: u32 = 127;
     const MANTISSA_BITS: u32 = 23;
+    const SMALLEST: f32 = -87.0;
+    let vanishes = x < SMALLEST;
     // Above 88.7 the exponent becomes that of infinity, as it should.
-    let x = x.clamp(-87.0, 89.0);
+    let x = x.clamp(SMALLEST, 89.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let power = shifted - ROUND;
     let rest = x - power * LN_2_HIGH - power * LN_2_LOW;
@@ -72,36 +96,14 @@ fn exp(x: f32) -> f32 {
     }
     let mantissa = series * rest * rest + rest + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(EXPONENT_BIAS);
-    mantissa * f32::from_bits(exponent << MANTISSA_BITS)
-}
-
-/// A function of each value by itself.
-struct Pointwise<F>(F);
-
-impl<F: Fn(f32) -> f32 + Send + Sync> CustomOp1 for Pointwise<F> {
-    fn name(&self) -> &'static str {
-        "pointwise"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let values = storage.as_slice::<f32>()?;
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or(candle_core::Error::RequiresContiguous { op: "pointwise" })?;
-        let mapped = values[start..end].iter().map(|&x| (self.0)(x)).collect();
-        Ok((CpuStorage::F32(mapped), layout.shape().clone()))
-    }
+    if vanishes { 0.0 } else { mantissa * f32::from_bits(exponent << MANTISSA_BITS) }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
 
@@ -138,6 +140,18 @@ mod tests {
             let y = y.to_vec1::<f32>().unwrap();
             assert!(y[0].is_nan() && y[1].is_finite());
         }
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_general_operation() {
+        let hidden = f32::NEG_INFINITY;
+        let scores = [[0.5f32, -3., 80., 79.], [1e4, hidden, 1e4, hidden], [0., 0., 0., -200.]];
+        let scores = Tensor::new(&scores, &Device::Cpu).unwrap();
+        let general = candle_nn::ops::softmax_last_dim(&scores).unwrap();
+        let off = (softmax(&scores).unwrap() - general).unwrap().abs().unwrap();
+        assert!(off.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-6);
+        let exact = softmax(&scores).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(exact[1], [0.5, 0.0, 0.5, 0.0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::activation::softmax;
 use crate::error::Result;
 
 /// Scores held at a time, in elements: 64 MiB in f32. Our choice: far above what a core's caches hold, so larger slabs
@@ -69,7 +70,7 @@ fn whole(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Te
         Some(bias) => scores.broadcast_add(bias)?,
         None => scores,
     };
-    let probabilities = candle_nn::ops::softmax_last_dim(&scores)?;
+    let probabilities = softmax(&scores)?;
     Ok(probabilities.matmul(&v.contiguous()?)?)
 }
 

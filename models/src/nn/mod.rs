@@ -7,8 +7,9 @@ pub mod embeddings;
 pub mod linear;
 pub mod norm;
 pub mod rope;
+mod rows;
 
-pub use activation::{gelu, silu};
+pub use activation::{gelu, silu, softmax};
 pub use attention::scaled_dot_product_attention;
 pub use conv::{CausalConv3d, Conv2d, Window};
 pub use embeddings::{PositionScale, sin_cos_positions_2d, sinusoidal_embedding};

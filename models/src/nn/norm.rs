@@ -2,6 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 
+use super::rows::{is_plain, map_rows, sum_of};
 use crate::error::Result;
 use crate::weights::Weights;
 
@@ -16,6 +17,15 @@ use crate::weights::Weights;
 /// # Source
 /// `LayerNorm(hidden, elementwise_affine=False, eps=1e-6)` of `stdit3.py`.
 pub fn layer_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
+    if is_plain(x) {
+        return map_rows(x, |_, row, result| {
+            let count = row.len() as f64;
+            let mean = (sum_of(row, |x| x) / count) as f32;
+            let variance = sum_of(row, |x| (x - mean) * (x - mean)) / count;
+            let scale = (1.0 / (variance + eps).sqrt()) as f32;
+            result.iter_mut().zip(row).for_each(|(y, &x)| *y = (x - mean) * scale);
+        });
+    }
     let dtype = x.dtype();
     let x = x.to_dtype(DType::F32)?;
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -44,6 +54,14 @@ impl RmsNorm {
     /// # Errors
     /// The last axis is not `size` long.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if is_plain(x) {
+            let normed = map_rows(x, |_, row, result| {
+                let mean_square = sum_of(row, |x| x * x) / row.len() as f64;
+                let scale = (1.0 / (mean_square + self.eps).sqrt()) as f32;
+                result.iter_mut().zip(row).for_each(|(y, &x)| *y = x * scale);
+            })?;
+            return Ok(normed.broadcast_mul(&self.weight)?);
+        }
         let dtype = x.dtype();
         let x = x.to_dtype(DType::F32)?;
         let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;

@@ -1,7 +1,10 @@
 //! Rotary position embedding in its interleaved-pair form.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 
+use super::rows::{ON_ONE_THREAD, is_plain, map_rows};
 use crate::error::Result;
 
 /// The base of the rotary frequencies.
@@ -15,6 +18,9 @@ const ROTARY_BASE: f64 = 10_000.0;
 pub struct RotaryTable {
     cos: Tensor,
     sin: Tensor,
+    /// Cosine and sine of each position's angles, one position after the other.
+    turns: Arc<Vec<(f32, f32)>>,
+    pairs: usize,
 }
 
 impl RotaryTable {
@@ -36,14 +42,15 @@ impl RotaryTable {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let table = |function: fn(f64) -> f64| -> Result<Tensor> {
-            let angles = (0..positions).flat_map(|position| {
-                frequencies.iter().map(move |&f| position as f64 * f64::from(f))
-            });
-            let values: Vec<f32> = angles.map(|angle| function(angle) as f32).collect();
-            Ok(Tensor::from_vec(values, (positions, frequencies.len()), device)?.to_dtype(dtype)?)
+        let angles = (0..positions)
+            .flat_map(|position| frequencies.iter().map(move |&f| position as f64 * f64::from(f)));
+        let turns: Vec<_> = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).collect();
+        let (cos, sin): (Vec<_>, Vec<_>) = turns.iter().copied().unzip();
+        let pairs = frequencies.len();
+        let table = |values: Vec<f32>| -> Result<Tensor> {
+            Ok(Tensor::from_vec(values, (positions, pairs), device)?.to_dtype(dtype)?)
         };
-        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
+        Ok(Self { cos: table(cos)?, sin: table(sin)?, turns: Arc::new(turns), pairs })
     }
 
     /// Rotates channel pairs `(2i, 2i + 1)` of the token at each position by that position's angles.
@@ -55,8 +62,23 @@ impl RotaryTable {
     /// The shape does not fit the table.
     pub fn rotate(&self, x: &Tensor) -> Result<Tensor> {
         let positions = x.dim(2)?;
+        let x = x.contiguous()?;
+        if is_plain(&x) && self.fits(&x)? && x.elem_count() <= ON_ONE_THREAD {
+            return map_rows(&x, |index, row, result| {
+                let turns = &self.turns[index % positions * self.pairs..][..self.pairs];
+                let pairs = row.as_chunks::<2>().0.iter().zip(result.as_chunks_mut::<2>().0);
+                for ((&[a, b], turned), (cos, sin)) in pairs.zip(turns) {
+                    *turned = [a * cos - b * sin, a * sin + b * cos];
+                }
+            });
+        }
         let (cos, sin) = (self.cos.narrow(0, 0, positions)?, self.sin.narrow(0, 0, positions)?);
-        Ok(candle_nn::rotary_emb::rope_i(&x.contiguous()?, &cos, &sin)?)
+        Ok(candle_nn::rotary_emb::rope_i(&x, &cos, &sin)?)
+    }
+
+    /// Whether `x` has heads of the table's size and no more positions than it.
+    fn fits(&self, x: &Tensor) -> Result<bool> {
+        Ok(x.dim(3)? == 2 * self.pairs && x.dim(2)? * self.pairs <= self.turns.len())
     }
 }
 
