@@ -5,6 +5,8 @@
 //! Everything here is synchronous tensor maths: no actors, no runtime, no I/O beyond reading weights. The crate is
 //! device-neutral; features `metal` and `cuda` compile the GPU backends in.
 
+#[macro_use]
+mod as_written;
 pub mod bundle;
 mod config_limits;
 pub mod device;

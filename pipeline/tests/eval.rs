@@ -45,14 +45,18 @@ fn settings_are_compared_at_the_same_seed() {
         "coast=10",
         "--setting",
         "lpl=fixed:9",
+        "--setting",
+        "steps=30",
     ];
     let report =
         report(&eval(folder.path(), &[&arguments[..], &["--timed", "1", "--json"]].concat()));
     let settings = report["settings"].as_array().unwrap();
     let names: Vec<_> = settings.iter().map(|of| of["setting"].as_str().unwrap()).collect();
-    assert_eq!(names, ["default", "coast=10", "lpl=fixed:9"]);
+    assert_eq!(names, ["default", "coast=10", "lpl=fixed:9", "steps=30"]);
     let psnr = |index: usize| settings[index]["psnr_db"]["mean"].as_f64();
     assert!(psnr(0).is_none() && psnr(1) > psnr(2), "{settings:?}");
+    // The model's own steps, named: the same clips to the last bit.
+    assert_eq!(psnr(3), Some(100.0));
     assert_eq!(settings[1]["evaluations"]["mean"], 10.0);
     assert_eq!(settings[0]["drift_cosines"].as_array().unwrap().len(), 29);
     assert!(settings.iter().all(|of| of["seconds"].as_f64() > Some(0.0)));
@@ -71,12 +75,14 @@ fn prompts_without_attributes_are_compared_but_not_judged() {
     assert!(printed.contains("PSNR dB") && !printed.contains("colour"), "{printed}");
     let refused = eval(folder.path(), &[&arguments[..], &["--require", "80"]].concat());
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("name attributes"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("name colour"), "{}", text(&refused.stderr));
 }
 
 #[test]
 fn what_cannot_be_done_is_refused_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("empty.txt"), "# nothing\n").unwrap();
+    fs::write(folder.path().join("blank.txt"), "a cat\n{\"prompt\": \"\"}\n").unwrap();
     for (arguments, told) in [
         (&["--prompts", "missing.txt"][..], "missing.txt"),
         (&["--setting", "coast=31"], "2 to 30"),
@@ -84,6 +90,9 @@ fn what_cannot_be_done_is_refused_before_any_work() {
         (&["--setting", "speed=9"], "steps, cfg, lpl, coast or tdtm"),
         (&["--model", "."], "t5"),
         (&["--limit", "0"], "--limit"),
+        (&["--require", "nan"], "0 to 100"),
+        (&["--prompts", "empty.txt"], "nothing to evaluate"),
+        (&["--prompts", "blank.txt"], "prompt is empty"),
     ] {
         let output = eval(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -126,7 +126,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: DENOISE_DRIFT_COSINE_RATIO,
         kind: Kind::Histogram(COSINES),
-        help: "Cosine between the velocities of consecutive denoising steps",
+        help: "Cosine between the velocities of consecutive evaluations",
     },
     Metric { name: PROMPTS, kind: Kind::Counter, help: "Prompts that are over, by outcome" },
     Metric {

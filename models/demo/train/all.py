@@ -20,7 +20,7 @@ STAGES = (
     ("train_diffusion", ("--minutes", "80"), None),
     ("export", (), None),
     ("curves", (), None),
-    ("evaluate", ("--autoencoder", "200", "--held-out", "245"), None),
+    ("evaluate", ("--autoencoder", "200", "--held-out", "245", "--write-prompts", "245", "prompts.jsonl"), None),
 )
 
 

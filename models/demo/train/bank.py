@@ -4,7 +4,7 @@ Two banks: key frames of many clips for the diffusion model, all frames of fewer
 clips for the temporal autoencoder.  Latents are posterior means times the latent
 factor; held-out combinations are left out.
 
-    python -m train.bank --draws 1 --whole-clips 600
+    python -m train.bank --draws 2 --whole-clips 600
 """
 
 import argparse
@@ -64,8 +64,8 @@ def encode_clips(model: SpatialVae, rng: np.random.Generator, specs: list[clips.
 def channel_weights(model: SpatialVae, latents: torch.Tensor) -> torch.Tensor:
     """How much each latent channel counts in the losses: mean 1, more where noise shows more.
 
-    The spatial autoencoder does not use its channels evenly; noise of the same relative
-    size is invisible in one and ruins the picture in another.  `latents` are [N, 4, 8, 8].
+    Noise of the same relative size shows more in one channel than in another; where all
+    are used evenly, the weights are near 1.  `latents` are [N, 4, 8, 8].
     """
     scale = latents.std(dim=(0, 2, 3))
     generator = torch.Generator().manual_seed(SEED)

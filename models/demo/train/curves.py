@@ -11,12 +11,12 @@ from .common import LOG_DIR
 
 PANELS = (
     # log, column, title, logarithmic
-    ("spatial", "psnr_db", "spatial autoencoder, PSNR (dB)", False),
-    ("temporal", "psnr_db", "temporal autoencoder, PSNR between key frames (dB)", False),
-    ("decoder", "psnr_db", "both decoders, PSNR from noisy latents (dB)", False),
-    ("diffusion", "loss", "diffusion, loss", True),
-    ("diffusion", "frame_head_loss", "diffusion, loss of the frame-index head", True),
-    ("text", "loss", "text encoder, loss", True),
+    ("spatial", "psnr_db", "spatial: PSNR (dB)", False),
+    ("temporal", "psnr_db", "temporal: PSNR between key frames (dB)", False),
+    ("decoder", "psnr_db", "decoders: PSNR from noisy latents (dB)", False),
+    ("diffusion", "loss", "diffusion: loss", True),
+    ("diffusion", "frame_head_loss", "diffusion: loss of the frame-index head", True),
+    ("text", "loss", "text encoder: loss", True),
 )
 
 

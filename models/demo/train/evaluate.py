@@ -1,8 +1,8 @@
 """Judges clips with the pixel detector.
 
-    python -m train.evaluate --held-out 112          the exported model, unseen combinations
+    python -m train.evaluate --held-out 245          the exported model, unseen combinations
     python -m train.evaluate --autoencoder 100       true clips, and their reconstructions
-    python -m train.evaluate --write-prompts 112 FILE
+    python -m train.evaluate --write-prompts 245 FILE
     python -m train.evaluate --frames-dir DIR        clips that the program wrote
 
 A frames folder holds, for each clip, `<name>.json` with a "prompt" and a folder

@@ -34,7 +34,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def export(folder: Path) -> None:
-    """Writes `folder` from the newest checkpoint of every stage (moving averages, f16)."""
+    """Writes `folder` from the newest checkpoint of every stage, in f16 (moving averages, but for the text encoder)."""
     tok = tokenizer.build()
     write_json(folder / "t5/config.json", {**config.T5, **T5_EXTRA, "vocab_size": tok.get_vocab_size()})
     tok.save(str(folder / "t5/tokenizer.json"))

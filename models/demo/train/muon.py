@@ -11,7 +11,9 @@ import torch
 
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)  # coefficients of the published iteration
-ADAM_RMS = 0.2  # updates are scaled to the usual size of Adam's, so that one learning rate serves both
+# Updates are scaled to the usual size of Adam's, so that one learning rate serves both ("Muon is scalable for LLM
+# training", arXiv 2502.16982, section 2.2).
+ADAM_RMS = 0.2
 
 
 def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
@@ -41,7 +43,7 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in by_shape.items():
                 updates = torch.stack([self._momentum(p, group["momentum"]) for p in parameters])
                 scale = group["lr"] * ADAM_RMS * max(shape) ** 0.5
-                for parameter, update in zip(parameters, orthogonalised(updates)):
+                for parameter, update in zip(parameters, orthogonalised(updates), strict=True):
                     parameter.add_(update, alpha=-scale)
 
     def _momentum(self, parameter: torch.Tensor, momentum: float) -> torch.Tensor:

@@ -4,7 +4,7 @@ The encoders stay as they are, so the latents that the diffusion model learns do
 change and both can be trained at the same time.  Key latents get some noise, as the
 diffusion model's errors will; the loss is the spatial stage's, on true frames.
 
-    python -m train.train_decoder --minutes 25
+    python -m train.train_decoder --minutes 40
 """
 
 import argparse
@@ -31,7 +31,7 @@ BATCH = 2  # clips
 PIXEL_FRAMES = 12  # frames of a step that are decoded
 PEAK_RATE = 4e-4
 EMA_DECAY = 0.995
-MAX_NOISE = 0.15  # of a latent's standard deviation
+MAX_NOISE = 0.1  # of a latent's standard deviation
 
 
 def random_clips(rng: np.random.Generator, pool, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +85,7 @@ def worker(rank: int, minutes: float) -> None:
         error = ((rebuilt.detach().clamp(-1, 1) - target) / 2).square().mean(dim=(1, 2, 3))
         totals += torch.stack([loss.detach(), -10 * error.log10().mean()])
         if schedule.step % 50 == 0 or schedule.finished:
-            log.write(schedule.step, schedule.spent / 60, *(totals / 50).tolist())
+            log.write(schedule.step, schedule.spent / 60, *(totals / (schedule.step % 50 or 50)).tolist())
             totals.zero_()
             save_checkpoint(NAME, {
                 "model": both.state_dict(), "ema": ema.state, "optimizer": optimizer.state_dict(),

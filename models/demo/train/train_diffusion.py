@@ -130,7 +130,7 @@ def worker(rank: int, minutes: float, batch: int) -> None:
 
         if schedule.step % 100 == 0 or schedule.finished:
             if rank == 0:
-                log.write(schedule.step, schedule.spent / 60, *(totals / 100).tolist())
+                log.write(schedule.step, schedule.spent / 60, *(totals / (schedule.step % 100 or 100)).tolist())
                 save_checkpoint(NAME, {
                     "model": model.state_dict(), "head": head.state_dict(), "ema": ema.state,
                     "optimizer": optimizer.state_dict(), "step": schedule.step, "spent": schedule.spent,

@@ -5,7 +5,7 @@ latent channel is held at mean 0 and variance 1 over a batch, and the decoder se
 latents with noise: so all channels share the work (a KL term leaves some unused),
 and the diffusion model's small errors do not show.
 
-    python -m train.train_spatial --minutes 35
+    python -m train.train_spatial --minutes 28
 """
 
 import argparse

@@ -105,3 +105,45 @@ impl GroupNorm {
         Ok(normed.broadcast_mul(&weight)?.broadcast_add(&bias)?.reshape(shape)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use candle_core::Device;
+
+    use super::*;
+
+    /// The same values twice: as they lie in memory, and turned twice, which the one-pass way does not take.
+    fn both_ways() -> (Tensor, Tensor) {
+        let values = (0..240).map(|i| ((i * 37) % 101) as f32 * 0.3 - 9.0).collect();
+        let x = Tensor::from_vec(values, (6, 40), &Device::Cpu).unwrap();
+        let turned = x.t().unwrap().contiguous().unwrap().t().unwrap();
+        assert!(is_plain(&x) && !is_plain(&turned));
+        (x, turned)
+    }
+
+    fn assert_alike(one: &Tensor, other: &Tensor) {
+        let off = (one - other).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(off.to_scalar::<f32>().unwrap() < 1e-5, "{one} is not {other}");
+    }
+
+    #[test]
+    fn one_pass_gives_what_the_general_operations_give() {
+        let (x, turned) = both_ways();
+        assert_alike(&layer_norm(&x, 1e-6).unwrap(), &layer_norm(&turned, 1e-6).unwrap());
+        let weight = Tensor::arange(0f32, 40.0, &Device::Cpu).unwrap();
+        let norm = RmsNorm { weight: (weight * 0.1).unwrap(), eps: 1e-6 };
+        assert_alike(&norm.forward(&x).unwrap(), &norm.forward(&turned).unwrap());
+    }
+
+    #[test]
+    fn a_normed_row_has_mean_0_and_variance_1() {
+        let normed = layer_norm(&both_ways().0, 0.0).unwrap().to_vec2::<f32>().unwrap();
+        for row in normed {
+            let mean = row.iter().sum::<f32>() / 40.0;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 40.0;
+            assert!(mean.abs() < 1e-5 && (variance - 1.0).abs() < 1e-5, "{mean}, {variance}");
+        }
+    }
+}

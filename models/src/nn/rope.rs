@@ -105,6 +105,19 @@ mod tests {
     }
 
     #[test]
+    fn one_pass_gives_what_the_general_operation_gives() {
+        let table =
+            RotaryTable::new(&RotaryTable::frequencies(8), 9, DType::F32, &Device::Cpu).unwrap();
+        let x = Tensor::randn(0f32, 1.0, (2, 3, 7, 8), &Device::Cpu).unwrap();
+        let (cos, sin) = (table.cos.narrow(0, 0, 7).unwrap(), table.sin.narrow(0, 0, 7).unwrap());
+        let general = candle_nn::rotary_emb::rope_i(&x, &cos, &sin).unwrap();
+        let off = (table.rotate(&x).unwrap() - general).unwrap().abs().unwrap();
+        assert!(off.max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-6);
+        let long = Tensor::zeros((1, 1, 10, 8), DType::F32, &Device::Cpu).unwrap();
+        assert!(table.rotate(&long).is_err(), "there are no 10 positions in the table");
+    }
+
+    #[test]
     fn frequencies_fall_from_one() {
         let frequencies = RotaryTable::frequencies(4);
         assert_eq!(frequencies.len(), 2);

@@ -7,15 +7,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{ModelError, Result};
 
 /// How many of a run's steps are evaluated.
 ///
 /// Written `off` or a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CoastRule {
     /// All.
     #[default]
@@ -89,19 +87,7 @@ impl fmt::Display for CoastRule {
     }
 }
 
-impl From<CoastRule> for String {
-    fn from(rule: CoastRule) -> Self {
-        rule.to_string()
-    }
-}
-
-impl TryFrom<String> for CoastRule {
-    type Error = ModelError;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
+serde_as_written!(CoastRule);
 
 /// The last two velocities that the model gave, and the line through them.
 #[derive(Debug, Clone, Default)]

@@ -74,9 +74,7 @@ impl SamplingSettings {
             return Err(ModelError::bad_input("base resolution 0: expected at least one pixel"));
         }
         if self.leap != LeapRule::Off && self.coast != CoastRule::Off {
-            return Err(ModelError::bad_input(
-                "a run can leap or coast, not both: coasting reaches the end in as few evaluations, and more faithfully",
-            ));
+            return Err(ModelError::bad_input("a run can leap or coast, not both"));
         }
         self.coast.check(self.steps)?;
         self.leap.check(self.steps)

@@ -36,6 +36,27 @@ impl FromStr for OddFrame {
     }
 }
 
+/// In which steps to merge, and how; written as the steps, or as the steps, a comma and the rule for an odd frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Merging {
+    /// In which steps.
+    pub steps: MergeSteps,
+    /// The rule for odd numbers of frames.
+    pub odd_frame: OddFrame,
+}
+
+impl FromStr for Merging {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (steps, odd_frame) = match text.split_once(',') {
+            Some((steps, odd_frame)) => (steps, odd_frame.parse()?),
+            None => (text, OddFrame::default()),
+        };
+        Ok(Self { steps: steps.parse()?, odd_frame })
+    }
+}
+
 /// The merging of frame pairs `(2j, 2j + 1)`.
 ///
 /// # Source
@@ -103,8 +124,7 @@ impl TemporalTokenMerge {
 }
 
 /// In which denoising steps tokens are merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MergeSteps {
     /// In none.
     #[default]
@@ -152,19 +172,7 @@ impl fmt::Display for MergeSteps {
     }
 }
 
-impl From<MergeSteps> for String {
-    fn from(steps: MergeSteps) -> Self {
-        steps.to_string()
-    }
-}
-
-impl TryFrom<String> for MergeSteps {
-    type Error = ModelError;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
+serde_as_written!(MergeSteps);
 
 #[cfg(test)]
 mod tests {

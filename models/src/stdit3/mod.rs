@@ -17,5 +17,5 @@ mod modulation;
 pub use block::{AttentionAxis, Stdit3Block};
 pub use config::Stdit3Config;
 pub use context::{PromptContext, PromptInput, StepContext, StepInput};
-pub use merge::{MergeSteps, OddFrame, TemporalTokenMerge};
+pub use merge::{MergeSteps, Merging, OddFrame, TemporalTokenMerge};
 pub use model::{Stdit3, Stdit3Ends};

@@ -1,8 +1,8 @@
 //! Judging models and settings: clips are made through the graph, and what they show is measured.
 
-pub mod chart;
+mod chart;
 mod clip;
-pub mod comparison_sheet;
+mod comparison_sheet;
 pub mod detector;
 pub mod metrics;
 pub mod prompt_set;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::chart::{Chart, ChartError, Point, Series, SeriesStyle};
+use super::chart::{Chart, ChartError, Point, Series};
 use super::comparison_sheet::{ComparisonSheet, SheetError};
 use super::report::{Report, SettingReport};
 use super::runner::Judged;
@@ -18,7 +18,7 @@ const TEMPLATE: &str = include_str!("quality.md");
 /// The run that all others are compared with.
 const FULL: &str = "default";
 
-/// What the paper's LPL is compared with; "evaluations" are those of a fixed leap at n plus one.
+/// What the paper's LPL is compared with, from a third to two thirds of the full run's evaluations; "evaluations" are those of a fixed leap at n plus one.
 const LEAPS: &[&str] = &["lpl=fixed:9", "lpl=fixed:14", "lpl=dynamic", "lpl=fixed:19"];
 const FEWER_STEPS: &[&str] = &["steps=8", "steps=10", "steps=15", "steps=18", "steps=20"];
 const COASTING: &[&str] = &["coast=6", "coast=8", "coast=10", "coast=15", "coast=20"];
@@ -93,6 +93,17 @@ impl QualityReport {
         groups.flatten().copied()
     }
 
+    /// Makes the folders that the page and its pictures go into, and returns that of the pictures.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn prepare(folder: &Path) -> Result<PathBuf, QualityError> {
+        let pictures = folder.join("quality");
+        fs::create_dir_all(&pictures)
+            .map_err(|source| QualityError::Io { target: pictures.clone(), source })?;
+        Ok(pictures)
+    }
+
     /// Writes `quality.md` in `folder`, and its pictures in `folder/quality`.
     ///
     /// # Errors
@@ -103,9 +114,7 @@ impl QualityReport {
         report: &Report,
         judged: &Judged,
     ) -> Result<(), QualityError> {
-        let pictures = folder.join("quality");
-        fs::create_dir_all(&pictures)
-            .map_err(|source| QualityError::Io { target: pictures.clone(), source })?;
+        let pictures = Self::prepare(folder)?;
         draw_charts(&pictures, report)?;
         draw_sheets(&pictures, report, judged)?;
         let target = folder.join("quality.md");
@@ -138,11 +147,8 @@ fn found<'a>(report: &'a Report, name: &str) -> Result<&'a SettingReport, Qualit
 fn draw_charts(folder: &Path, report: &Report) -> Result<(), QualityError> {
     let full = found(report, FULL)?;
     let points = full.drift_cosines.iter().map(|drift| Point::at(drift.step as f64, drift.mean));
-    let drift = Series {
-        name: format!("mean of {} clips", report.prompts),
-        points: points.collect(),
-        style: SeriesStyle::LineWithMarks,
-    };
+    let drift =
+        Series { name: format!("mean of {} clips", report.prompts), points: points.collect() };
     Chart {
         title: "Drift cosine: how alike consecutive velocities are",
         x_label: "step",
@@ -189,13 +195,12 @@ fn series_of(
         let mut points = Vec::new();
         for setting in *settings {
             let of = found(report, setting)?;
-            let evaluations = of.evaluations.map_or(0.0, |mean| mean.mean);
-            if let Some((y, interval)) = value(of) {
-                points.push(Point { interval, ..Point::at(evaluations, y) });
+            if let (Some(evaluations), Some((y, interval))) = (of.evaluations, value(of)) {
+                points.push(Point { interval, ..Point::at(evaluations.mean, y) });
             }
         }
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        Ok(Series { name: name.to_string(), points, style: SeriesStyle::LineWithMarks })
+        Ok(Series { name: name.to_string(), points })
     });
     series.collect()
 }
@@ -235,8 +240,12 @@ mod tests {
 
     #[test]
     fn the_template_has_a_place_for_everything() {
+        let mut text = TEMPLATE.to_string();
         for place in ["model", "prompts", "seed", "leaps", "merging", "together", "pictured"] {
-            assert!(TEMPLATE.contains(&format!("{{{place}}}")), "{place} is not in the template");
+            let place = format!("{{{place}}}");
+            assert!(text.contains(&place), "{place} is not in the template");
+            text = text.replace(&place, "");
         }
+        assert!(!text.contains(['{', '}']), "something else stands in braces");
     }
 }

@@ -11,7 +11,7 @@ use super::statistics::{Interval, Mean, Proportion};
 pub struct Report {
     /// How many prompts.
     pub prompts: usize,
-    /// Seed of the first prompt.
+    /// A prompt without a seed of its own took this number plus its place in the set.
     pub first_seed: u64,
     /// One entry a setting; all are compared with the first.
     pub settings: Vec<SettingReport>,

@@ -25,7 +25,7 @@ pub struct EvalPlan {
     pub cases: Vec<PromptCase>,
     /// The settings; all are compared with the first one at the same seed.
     pub settings: Vec<EvalSetting>,
-    /// Seed of the first prompt that has none of its own; every further prompt takes the next number.
+    /// A prompt without a seed of its own takes this number plus its place in the set.
     pub first_seed: u64,
     /// The model's own settings.
     pub defaults: GenerationConfig,
@@ -114,7 +114,7 @@ struct Task {
     setting: String,
 }
 
-/// Makes and judges all clips of a plan; `progress` is told after each clip how many are done. Call it within an actix
+/// Makes and judges all clips of a plan; `progress` is told after each prompt how many clips are done. Call it within an actix
 /// system.
 ///
 /// # Errors
@@ -124,18 +124,16 @@ pub async fn evaluate(
     plan: &EvalPlan,
     progress: impl Fn(usize),
 ) -> Result<Judged, EvalError> {
-    if plan.cases.is_empty() || plan.settings.is_empty() {
-        return Err(EvalError::Empty);
-    }
+    plan.check()?;
     let places = Arc::new(Semaphore::new(plan.in_flight.max(1)));
     let mut running = JoinSet::new();
     let mut prompts: Vec<Option<(Vec<ClipScore>, Vec<Clip>)>> = vec![None; plan.cases.len()];
     let mut next = 0;
     let mut done = 0;
-    // Two prompts at a time keep every place taken while one of them waits for its last clips.
-    const PROMPTS_AT_A_TIME: usize = 2;
+    // One more than fill all places, since one of them may wait for its last clips.
+    let prompts_at_a_time = 1 + plan.in_flight.div_ceil(plan.settings.len());
     loop {
-        while next < plan.cases.len() && running.len() < PROMPTS_AT_A_TIME {
+        while next < plan.cases.len() && running.len() < prompts_at_a_time {
             let tasks = plan.settings.iter().map(|setting| plan.task(next, setting)).collect();
             let judging =
                 judge_prompt(pipeline.clone(), tasks, plan.cases[next].clone(), places.clone());
@@ -158,6 +156,26 @@ pub async fn evaluate(
 }
 
 impl EvalPlan {
+    /// Finds out, before any work, whether every clip can be asked for.
+    ///
+    /// # Errors
+    /// [`EvalError::Empty`], or [`EvalError::Failed`] for the first clip that cannot be made.
+    pub fn check(&self) -> Result<(), EvalError> {
+        if self.cases.is_empty() || self.settings.is_empty() {
+            return Err(EvalError::Empty);
+        }
+        for index in 0..self.cases.len() {
+            for setting in &self.settings {
+                let Task { request, setting } = self.task(index, setting);
+                if let Err(cause) = request.check() {
+                    let (prompt, reason) = (request.prompt, cause.to_string());
+                    return Err(EvalError::Failed { prompt, setting, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// How many clips are judged; those that are only timed come on top.
     pub fn clips(&self) -> usize {
         self.cases.len() * self.settings.len()

@@ -2,21 +2,18 @@
 
 use std::str::FromStr;
 
-use serde::Serialize;
 use sora_models::ModelError;
 use sora_models::bundle::GenerationConfig;
-use sora_models::rflow::SamplingSettings;
-use sora_models::stdit3::OddFrame;
+use sora_models::rflow::{CoastRule, LeapRule, SamplingSettings};
+use sora_models::stdit3::Merging;
 
 /// Changes to a model's own sampling settings, such as `steps=20` or `lpl=dynamic tdtm=10,keep-last`.
 ///
 /// Written as `name=value` pairs with spaces between: `steps`, `cfg`, `lpl`, `coast` and `tdtm`, with the values that
 /// the command line of `sora generate` takes. `default` changes nothing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EvalSetting {
     text: String,
-    #[serde(skip)]
     changes: Vec<Change>,
 }
 
@@ -24,9 +21,9 @@ pub struct EvalSetting {
 enum Change {
     Steps(usize),
     Guidance(f64),
-    Leap(sora_models::rflow::LeapRule),
-    Coast(sora_models::rflow::CoastRule),
-    Merge(sora_models::stdit3::MergeSteps, OddFrame),
+    Leap(LeapRule),
+    Coast(CoastRule),
+    Merge(Merging),
 }
 
 /// Why a setting is not one.
@@ -60,7 +57,7 @@ impl EvalSetting {
                 Change::Guidance(scale) => sampling.guidance_scale = scale,
                 Change::Leap(rule) => sampling.leap = rule,
                 Change::Coast(rule) => sampling.coast = rule,
-                Change::Merge(steps, odd_frame) => {
+                Change::Merge(Merging { steps, odd_frame }) => {
                     (sampling.merge, sampling.odd_frame) = (steps, odd_frame);
                 }
             }
@@ -80,6 +77,10 @@ impl FromStr for EvalSetting {
         }
         let changes = text.split_whitespace().map(|pair| change(pair).map_err(refuse));
         let changes = changes.collect::<Result<Vec<_>, _>>()?;
+        let kinds: Vec<_> = changes.iter().map(std::mem::discriminant).collect();
+        if (1..kinds.len()).any(|index| kinds[..index].contains(&kinds[index])) {
+            return Err(refuse("something is given twice".into()));
+        }
         if changes.is_empty() {
             return Err(refuse(format!("it is empty; `{UNCHANGED}` is the model's own settings")));
         }
@@ -98,19 +99,14 @@ fn change(pair: &str) -> Result<Change, String> {
         "cfg" => Ok(Change::Guidance(value.parse().map_err(|_| number("a number"))?)),
         "lpl" => value.parse().map(Change::Leap).map_err(told),
         "coast" => value.parse().map(Change::Coast).map_err(told),
-        "tdtm" => {
-            let (steps, odd_frame) = value.split_once(',').unwrap_or((value, "drop-last"));
-            let odd_frame = odd_frame.parse().map_err(told)?;
-            Ok(Change::Merge(steps.parse().map_err(told)?, odd_frame))
-        }
+        "tdtm" => value.parse().map(Change::Merge).map_err(told),
         _ => Err(format!("`{name}` is not known: expected steps, cfg, lpl, coast or tdtm")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sora_models::rflow::{CoastRule, LeapRule};
-    use sora_models::stdit3::MergeSteps;
+    use sora_models::stdit3::{MergeSteps, OddFrame};
 
     use super::*;
 
@@ -138,6 +134,7 @@ mod tests {
             ("lpl=soon", "dynamic"),
             ("tdtm=10,keep", "keep-last"),
             ("coast=x", "number of evaluations"),
+            ("coast=10 coast=8", "twice"),
         ] {
             let error = text.parse::<EvalSetting>().unwrap_err().to_string();
             assert!(error.contains(told), "{text}: {error}");

@@ -28,7 +28,7 @@ const COLUMNS: &[Column] = &[
         cell: |of| of.temporal_flickering.map(|m| format!("{:.4}", m.mean)),
     },
     Column {
-        head: "motion",
+        head: "difference",
         cell: |of| of.mean_frame_difference.map(|m| format!("{:.2}", m.mean)),
     },
     Column {

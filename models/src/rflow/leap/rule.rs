@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{ModelError, Result};
 
 /// When to leap.
@@ -15,8 +13,7 @@ use crate::error::{ModelError, Result};
 /// # Source
 /// Section "Linear Proportional Leap" of arXiv 2502.04363, with the figures of its Python code
 /// (`schedulers/rf/__init__.py` of On-device Sora), which differ from the paper's.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum LeapRule {
     /// Never: every step is taken.
     #[default]
@@ -135,19 +132,7 @@ fn parse_dynamic(settings: Option<&str>) -> Option<DynamicLeap> {
     Some(dynamic)
 }
 
-impl From<LeapRule> for String {
-    fn from(rule: LeapRule) -> Self {
-        rule.to_string()
-    }
-}
-
-impl TryFrom<String> for LeapRule {
-    type Error = ModelError;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
+serde_as_written!(LeapRule);
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod eval;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -7,17 +9,20 @@ use std::thread::available_parallelism;
 
 use candle_core::DType;
 use clap::{Args, Parser, Subcommand};
+use sora_models::DeviceChoice;
+use sora_models::bundle::ModelBundle;
 use sora_models::rflow::{CoastRule, LeapRule};
 use sora_models::sizes::{PictureSize, parse_frames};
-use sora_models::stdit3::{MergeSteps, OddFrame};
-use sora_models::{DeviceChoice, ModelError};
-use sora_pipeline::eval::EvalSetting;
+use sora_models::stdit3::Merging;
+
+pub use eval::EvalArguments;
 
 /// Makes short videos from text, on this machine.
 #[derive(Parser)]
 #[command(name = "sora", version, max_term_width = 100)]
 pub struct Arguments {
-    /// CPU threads for computing [default: one for each core]
+    /// CPU threads for each tensor operation [default: one for each core; 1 for eval, which computes clips beside each
+    /// other]
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 
@@ -26,13 +31,15 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// How many threads one tensor operation may use: all cores, unless clips are computed beside each other.
-    pub fn compute_threads(&self) -> NonZeroUsize {
-        let cores = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.threads.unwrap_or_else(|| match self.command {
+    /// How many threads one tensor operation uses when nobody says otherwise: all cores, unless clips are computed
+    /// beside each other.
+    pub fn default_threads(&self) -> NonZeroUsize {
+        match self.command {
             Command::Eval(_) => NonZeroUsize::MIN,
-            Command::Generate(_) | Command::Verify(_) => cores(),
-        })
+            Command::Generate(_) | Command::Verify(_) => {
+                available_parallelism().unwrap_or(NonZeroUsize::MIN)
+            }
+        }
     }
 }
 
@@ -82,12 +89,12 @@ pub struct GenerateArguments {
 
     /// Walk all steps, but evaluate the model at N of them only: far closer to the full run than a leap of as many
     /// evaluations
-    #[arg(long, default_value = "off", value_name = "N", conflicts_with = "lpl")]
+    #[arg(long, default_value = "off", value_name = "N")]
     pub coast: CoastRule,
 
     /// In which steps to merge the tokens of neighbouring frames: `off`, `all`, or the first N. With `,keep-last` the
     /// last frame of an odd number is kept by itself instead of left out, which is more faithful: `10,keep-last`
-    #[arg(long, default_value = "off", value_name = "STEPS", value_parser = parse_merging)]
+    #[arg(long, default_value = "off", value_name = "STEPS")]
     pub tdtm: Merging,
 
     /// Size of a frame in pixels, such as 256x144 [default: the model's]
@@ -122,17 +129,8 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "WORDS")]
     pub camera_motion: Option<String>,
 
-    /// Folder with the model's weights [default: the small model in this program]
-    #[arg(long, value_name = "FOLDER")]
-    pub model: Option<PathBuf>,
-
-    /// Where to compute: auto, cpu, metal or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-
-    /// Number format to compute in: f32, f16 or bf16
-    #[arg(long, default_value = "f32", value_parser = parse_dtype)]
-    pub dtype: DType,
+    #[command(flatten)]
+    pub model: ModelArguments,
 
     /// Workers that share the transformer's blocks, so that several prompts overlap
     #[arg(long, value_name = "N")]
@@ -151,13 +149,33 @@ pub struct GenerateArguments {
     pub metrics_addr: Option<SocketAddr>,
 }
 
-/// What `--tdtm` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Merging {
-    /// In which steps.
-    pub steps: MergeSteps,
-    /// The rule for odd numbers of frames.
-    pub odd_frame: OddFrame,
+/// Which model, and how it computes.
+#[derive(Args)]
+pub struct ModelArguments {
+    /// Folder with the model's weights [default: the small model in this program]
+    #[arg(long = "model", value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+
+    /// Where to compute: auto, cpu, metal or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// Number format to compute in: f32, f16 or bf16
+    #[arg(long, default_value = "f32", value_parser = parse_dtype)]
+    pub dtype: DType,
+}
+
+impl ModelArguments {
+    /// Opens the model.
+    ///
+    /// # Errors
+    /// As [`ModelBundle::open`].
+    pub fn open(&self) -> sora_models::Result<ModelBundle> {
+        match &self.folder {
+            Some(folder) => ModelBundle::open(folder),
+            None => ModelBundle::embedded(),
+        }
+    }
 }
 
 /// What `sora verify` is told.
@@ -176,76 +194,8 @@ pub struct VerifyArguments {
     pub json: bool,
 }
 
-/// What `sora eval` is told.
-#[derive(Args)]
-#[command(after_help = EVAL_AFTER_HELP)]
-pub struct EvalArguments {
-    /// Prompts, one a line, or lines of JSON that also say what each prompt names [default: those that the embedded
-    /// model was not trained on]
-    #[arg(long, value_name = "FILE")]
-    pub prompts: Option<PathBuf>,
-
-    /// Take the first N prompts only
-    #[arg(long, value_name = "N")]
-    pub limit: Option<NonZeroUsize>,
-
-    /// A setting to compare with the model's own, such as `lpl=dynamic` or `coast=10 tdtm=all,keep-last`; may be given
-    /// again
-    #[arg(long = "setting", value_name = "SETTING")]
-    pub settings: Vec<EvalSetting>,
-
-    /// Run the standard comparison of all shortcuts instead, and write `quality.md` with its tables and pictures into
-    /// this folder
-    #[arg(long, value_name = "FOLDER", conflicts_with = "settings")]
-    pub quality_page: Option<PathBuf>,
-
-    /// Seed of the first prompt; every further one takes the next number
-    #[arg(long, default_value_t = DEFAULT_SEED, value_name = "N")]
-    pub seed: u64,
-
-    /// Fail when a setting has fewer percent of clips that show all that their prompt names
-    #[arg(long, value_name = "PERCENT")]
-    pub require: Option<f64>,
-
-    /// Time each setting with so many prompts, one clip at a time
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub timed: usize,
-
-    /// List the clips that do not show what their prompt names
-    #[arg(long, conflicts_with = "json")]
-    pub mistakes: bool,
-
-    /// Folder with the model's weights [default: the small model in this program]
-    #[arg(long, value_name = "FOLDER")]
-    pub model: Option<PathBuf>,
-
-    /// Where to compute: auto, cpu, metal or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-
-    /// Number format to compute in: f32, f16 or bf16
-    #[arg(long, default_value = "f32", value_parser = parse_dtype)]
-    pub dtype: DType,
-
-    /// Workers that share the transformer's blocks [default: one for each core]
-    #[arg(long, value_name = "N")]
-    pub workers: Option<NonZeroUsize>,
-
-    /// Print everything as one line of JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// The reference's seed.
 const DEFAULT_SEED: u64 = 42;
-
-const EVAL_AFTER_HELP: &str = "\
-A setting is made of steps=N, cfg=SCALE, lpl=RULE, coast=N and tdtm=STEPS, with spaces between;
-the values are those of `sora generate`. PSNR and SSIM compare with the model's own settings at
-the same seed. A line of JSON is {\"prompt\": \"...\", \"attributes\": {...}, \"seed\": N}, where attributes
-are any of colour, background, shape, size and motion.
-
-Exit codes: 0 done, 1 below what was required, 2 it cannot be done as asked.";
 
 const AFTER_HELP: &str = "\
 Output names:
@@ -256,18 +206,6 @@ Missing folders are created. Beside each video a .json tells every setting.
 The same prompt, seed and settings give the same bytes.
 
 Exit codes: 0 all videos are there, 1 some failed, 2 it cannot be done as asked, 130 stopped by Ctrl-C.";
-
-fn parse_merging(text: &str) -> Result<Merging, String> {
-    let (steps, odd_frame) = match text.split_once(',') {
-        Some((steps, odd_frame)) => (steps, odd_frame.parse().map_err(told)?),
-        None => (text, OddFrame::default()),
-    };
-    Ok(Merging { steps: steps.parse().map_err(told)?, odd_frame })
-}
-
-fn told(cause: ModelError) -> String {
-    cause.to_string()
-}
 
 fn parse_dtype(name: &str) -> Result<DType, String> {
     match name {
@@ -283,6 +221,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use clap::CommandFactory;
+    use sora_models::stdit3::{MergeSteps, OddFrame};
 
     use super::*;
 

@@ -7,10 +7,15 @@ use std::num::NonZeroUsize;
 /// cores anew for every matrix product, which takes as long as a small one.
 const VARIABLES: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 
-/// Lets tensor operations use so many threads, unless the user's environment says otherwise. Call it first of all.
-pub fn set(threads: NonZeroUsize) {
-    for variable in VARIABLES.into_iter().filter(|variable| env::var_os(variable).is_none()) {
+/// Lets tensor operations use as many threads as are asked for, or else as the environment says, or else the default.
+/// Call it first of all.
+pub fn set(asked: Option<NonZeroUsize>, default: NonZeroUsize) {
+    if asked.is_none() && VARIABLES.iter().any(|variable| env::var_os(variable).is_some()) {
+        return;
+    }
+    let threads = asked.unwrap_or(default).to_string();
+    for variable in VARIABLES {
         // SAFETY: nothing else runs yet, so nothing reads the environment at the same time.
-        unsafe { env::set_var(variable, threads.to_string()) };
+        unsafe { env::set_var(variable, &threads) };
     }
 }

@@ -21,13 +21,12 @@ use crate::print::note;
 /// # Errors
 /// Something asked for cannot be done, or a clip could not be made.
 pub fn run(arguments: &EvalArguments) -> anyhow::Result<Outcome> {
-    let bundle = match &arguments.model {
-        Some(folder) => ModelBundle::open(folder)?,
-        None => ModelBundle::embedded()?,
-    };
+    let bundle = arguments.model.open()?;
     let plan = plan(arguments, &bundle)?;
     if arguments.require.is_some() && plan.cases.iter().all(names_nothing) {
-        bail!("--require needs prompts that name attributes, as lines of JSON");
+        bail!(
+            "--require needs prompts that name colour, background, shape or motion, as lines of JSON"
+        );
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut limits = GraphLimits::default();
@@ -35,25 +34,35 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<Outcome> {
     limits.workers =
         arguments.workers.map_or_else(|| cores.min(bundle.stdit3_config().blocks()), usize::from);
     limits.token_slots = 2 * limits.workers;
-    limits.queue_capacity = limits.queue_capacity.max(plan.in_flight);
     open_sora::check_workers(&bundle, limits.workers)?;
-    let device = arguments.device.open()?;
+    let device = arguments.model.device.open()?;
     let bar = progress_bar(&plan, arguments.json);
-    let (report, judged) = actix::System::new().block_on(async {
-        let pipeline = PipelineHandle::open_sora(&bundle, arguments.dtype, &device, &limits)?;
-        let judged = evaluate(&pipeline, &plan, |done| bar.set_position(done as u64)).await?;
+    if let Some(folder) = &arguments.quality_page {
+        QualityReport::prepare(folder)?;
+    }
+    let judged = actix::System::new().block_on(async {
+        let pipeline = PipelineHandle::open_sora(&bundle, arguments.model.dtype, &device, &limits)?;
+        let judged = evaluate(&pipeline, &plan, |done| bar.set_position(done as u64)).await;
         pipeline.drain().await;
-        anyhow::Ok((Report::new(&plan, &judged), judged))
+        anyhow::Ok(judged)
     })?;
     bar.finish_and_clear();
+    let judged = match judged {
+        Ok(judged) => judged,
+        Err(cause) => {
+            note(&format!("error: {cause}"));
+            return Ok(Outcome::SomeFailed);
+        }
+    };
+    let report = Report::new(&plan, &judged);
     let model = format!("{}, fingerprint {}", bundle.generation().name, bundle.fingerprint());
-    if let Some(folder) = &arguments.quality_page {
-        QualityReport::write(folder, &model, &report, &judged)?;
-        note(&format!("{} and its pictures are written", folder.join("quality.md").display()));
-    }
     match print(arguments, &plan, &model, (&report, &judged)) {
         Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(Outcome::Interrupted),
         printed => printed.context("cannot write to standard output")?,
+    }
+    if let Some(folder) = &arguments.quality_page {
+        QualityReport::write(folder, &model, &report, &judged)?;
+        note(&format!("{} and its pictures are written", folder.join("quality.md").display()));
     }
     Ok(verdict(arguments.require, &report))
 }
@@ -61,7 +70,7 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<Outcome> {
 fn plan(arguments: &EvalArguments, bundle: &ModelBundle) -> anyhow::Result<EvalPlan> {
     let mut cases = match &arguments.prompts {
         Some(file) => prompt_set::read(file)?,
-        None if arguments.model.is_none() => {
+        None if arguments.model.folder.is_none() => {
             prompt_set::parse(EMBEDDED_PROMPTS, Path::new("(embedded prompts)"))?
         }
         None => bail!("--prompts FILE is needed for a model that is not the embedded one"),
@@ -74,12 +83,16 @@ fn plan(arguments: &EvalArguments, bundle: &ModelBundle) -> anyhow::Result<EvalP
         Some(_) => QualityReport::settings(),
         None => arguments.settings.clone(),
     };
-    settings.extend(wanted.into_iter().filter(|setting| *setting != EvalSetting::unchanged()));
+    for setting in wanted {
+        if !settings.contains(&setting) {
+            settings.push(setting);
+        }
+    }
     for setting in &settings {
         let refused = || format!("the setting `{}` does not fit the model", setting.name());
         setting.sampling(bundle.generation()).check().with_context(refused)?;
     }
-    Ok(EvalPlan {
+    let plan = EvalPlan {
         cases,
         settings,
         first_seed: arguments.seed,
@@ -91,11 +104,23 @@ fn plan(arguments: &EvalArguments, bundle: &ModelBundle) -> anyhow::Result<EvalP
         } else {
             0
         },
-    })
+    };
+    plan.check()?;
+    if plan.kept_prompts > plan.cases.len() {
+        bail!(
+            "--quality-page needs at least {} prompts: it shows clips of so many",
+            plan.kept_prompts
+        );
+    }
+    Ok(plan)
 }
 
 fn names_nothing(case: &PromptCase) -> bool {
-    case.attributes == Default::default()
+    let named = &case.attributes;
+    named.colour.is_none()
+        && named.background.is_none()
+        && named.shape.is_none()
+        && named.motion.is_none()
 }
 
 fn progress_bar(plan: &EvalPlan, quiet: bool) -> ProgressBar {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sora_actors::messages::GenerationRequest;
-use sora_models::bundle::ModelBundle;
 use sora_pipeline::output::{NamingFacts, OutputTarget};
 use sora_pipeline::sidecar::{Compute, ModelIdentity};
 use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError, open_sora};
@@ -28,10 +27,7 @@ use crate::{prompts, request};
 pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
     let given = std::mem::take(&mut arguments.prompts);
     let prompts = prompts::collect(&given, arguments.prompts_file.as_deref())?;
-    let bundle = Arc::new(match &arguments.model {
-        Some(folder) => ModelBundle::open(folder)?,
-        None => ModelBundle::embedded()?,
-    });
+    let bundle = Arc::new(arguments.model.open()?);
     let requests = request::requests(&arguments, prompts, bundle.generation())?;
     requests.iter().try_for_each(GenerationRequest::check)?;
     let mut limits = GraphLimits::default();
@@ -41,7 +37,7 @@ pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
         limits.workers = workers.get();
     }
     open_sora::check_workers(&bundle, limits.workers)?;
-    let device = arguments.device.open()?;
+    let device = arguments.model.device.open()?;
     if let Some(address) = arguments.metrics_addr {
         sora_telemetry::install_with_listener(address)
             .with_context(|| format!("cannot serve metrics at {address}"))?;
@@ -55,12 +51,12 @@ pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
         },
         compute: Compute {
             device: device_name(&device),
-            dtype: arguments.dtype.as_str().to_string(),
+            dtype: arguments.model.dtype.as_str().to_string(),
         },
         report: report::choose(arguments.json, arguments.quiet),
     };
     actix::System::new().block_on(async move {
-        let pipeline = PipelineHandle::open_sora(&bundle, arguments.dtype, &device, &limits)?;
+        let pipeline = PipelineHandle::open_sora(&bundle, arguments.model.dtype, &device, &limits)?;
         Ok(make_all(pipeline, tasks, facts).await)
     })
 }

@@ -23,7 +23,7 @@ use exit::Outcome;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    compute_threads::set(arguments.compute_threads());
+    compute_threads::set(arguments.threads, arguments.default_threads());
     let outcome = run(arguments).unwrap_or_else(|cause| {
         print::note(&format!("error: {}", on_one_line(&cause)));
         Outcome::BadInput

@@ -6,9 +6,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
-use super::label_place::{Area, place};
-use super::look::{Look, MARK_REACH_PX};
-use super::{Chart, Point, Series, SeriesStyle, TEXT_PX, text_size};
+use super::look::Look;
+use super::{Chart, Point, Series, TEXT_PX, text_size};
 
 /// The picture's size in pixels when the legend fits one row. Our choice: the width of a page's text.
 const WIDTH_PX: u32 = 720;
@@ -43,9 +42,6 @@ const GRID_COLOUR: RGBColor = RGBColor(225, 225, 225);
 /// The backend divides a text's size by this; ours are multiplied by it to be those in the file.
 const LINE_HEIGHT: f64 = 1.24;
 
-/// Pixels between the places where a line keeps texts away: less than a text's height.
-const LINE_SAMPLE_PX: i32 = 4;
-
 pub(super) type DrawingError<DB> = DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>;
 
 type Plot<'a, DB> = ChartContext<'a, DB, Cartesian2d<Axis, Axis>>;
@@ -73,7 +69,6 @@ pub(super) fn svg_of(chart: &Chart<'_>) -> Result<String, DrawingError<SVGBacken
         for (index, series) in chart.series.iter().enumerate() {
             draw_series(&picture, &plot, Look::of(index), series)?;
         }
-        draw_labels(&picture, &plot, chart.series)?;
         picture.present()?;
     }
     Ok(svg)
@@ -107,12 +102,8 @@ fn legend_entry<DB: DrawingBackend>(
     (x, top): (i32, i32),
 ) -> Result<(), DrawingError<DB>> {
     let y = top + LEGEND_ROW_PX / 2;
-    if series.style.has_line() {
-        look.line(picture, &[(x, y), (x + SAMPLE_PX, y)])?;
-    }
-    if series.style.has_marks() {
-        look.mark(picture, (x + SAMPLE_PX / 2, y))?;
-    }
+    look.line(picture, &[(x, y), (x + SAMPLE_PX, y)])?;
+    look.mark(picture, (x + SAMPLE_PX / 2, y))?;
     let text = (x + SAMPLE_PX + SAMPLE_GAP_PX, y);
     picture.draw_text(&series.name, &text_style(HPos::Left), text)
 }
@@ -156,13 +147,8 @@ fn draw_series<DB: DrawingBackend>(
         look.error_bar(picture, bar)?;
     }
     for run in runs(plot, series) {
-        if series.style.has_line() && run.len() > 1 {
-            look.line(picture, &run)?;
-        }
-        // A lone point makes no line; without a mark it could not be seen.
-        if series.style.has_marks() || run.len() == 1 {
-            run.into_iter().try_for_each(|pixel| look.mark(picture, pixel))?;
-        }
+        look.line(picture, &run)?;
+        run.into_iter().try_for_each(|pixel| look.mark(picture, pixel))?;
     }
     Ok(())
 }
@@ -178,59 +164,4 @@ fn runs<DB: DrawingBackend>(plot: &Plot<'_, DB>, series: &Series) -> Vec<Vec<(i3
     let pixel = |point: &Point| plot.backend_coord(&(point.x, point.y));
     let runs = series.points.split(|point| !point.is_drawable()).filter(|run| !run.is_empty());
     runs.map(|run| run.iter().map(pixel).collect()).collect()
-}
-
-/// The points' own texts, after all else, since every series may be in their way.
-fn draw_labels<DB: DrawingBackend>(
-    picture: &DrawingArea<DB, Shift>,
-    plot: &Plot<'_, DB>,
-    series: &[Series],
-) -> Result<(), DrawingError<DB>> {
-    let (across, down) = plot.plotting_area().get_pixel_range();
-    let inside = Area { left: across.start, top: down.start, right: across.end, bottom: down.end };
-    let mut taken: Vec<Area> = series.iter().flat_map(|series| covered(plot, series)).collect();
-    for point in series.iter().flat_map(Series::drawable) {
-        if let Some(text) = &point.label {
-            let (_, y) = plot.backend_coord(&(point.x, point.y));
-            let area = place(text, y, covered_by_point(plot, point), inside, &taken);
-            let middle = (area.left, (area.top + area.bottom) / 2);
-            picture.draw_text(text, &text_style(HPos::Left), middle)?;
-            taken.push(area);
-        }
-    }
-    Ok(())
-}
-
-/// What a mark and its error bar cover.
-fn covered_by_point<DB: DrawingBackend>(plot: &Plot<'_, DB>, point: &Point) -> Area {
-    let mark = Area::around(plot.backend_coord(&(point.x, point.y)), MARK_REACH_PX);
-    let ends = error_bar(plot, point).into_iter().flatten();
-    ends.map(|end| Area::around(end, 1)).fold(mark, Area::joined)
-}
-
-/// What a series covers.
-fn covered<DB: DrawingBackend>(plot: &Plot<'_, DB>, series: &Series) -> Vec<Area> {
-    let mut areas: Vec<Area> =
-        series.drawable().map(|point| covered_by_point(plot, point)).collect();
-    for run in runs(plot, series).into_iter().filter(|_| series.style.has_line()) {
-        for pair in run.windows(2) {
-            let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
-            let pieces = (x1 - x0).abs().max((y1 - y0).abs()) / LINE_SAMPLE_PX + 1;
-            areas.extend((0..=pieces).map(|piece| {
-                let at = (x0 + (x1 - x0) * piece / pieces, y0 + (y1 - y0) * piece / pieces);
-                Area::around(at, LINE_SAMPLE_PX / 2)
-            }));
-        }
-    }
-    areas
-}
-
-impl SeriesStyle {
-    fn has_line(self) -> bool {
-        matches!(self, Self::Line | Self::LineWithMarks)
-    }
-
-    fn has_marks(self) -> bool {
-        matches!(self, Self::Marks | Self::LineWithMarks)
-    }
 }

@@ -29,9 +29,6 @@ const SHAPES: [Shape; 5] = [
     Shape::Polygon(&[(0, 6), (5, -4), (-5, -4)]),
 ];
 
-/// How far a mark reaches from its point at most, in pixels.
-pub(super) const MARK_REACH_PX: i32 = 6;
-
 /// Radius of a round mark; its area is about that of the others.
 const RADIUS_PX: i32 = 4;
 
@@ -117,7 +114,7 @@ mod tests {
     fn no_mark_is_larger_than_it_claims() {
         for shape in SHAPES {
             if let Shape::Polygon(corners) = shape {
-                assert!(corners.iter().all(|(x, y)| x.abs().max(y.abs()) <= MARK_REACH_PX));
+                assert!(corners.iter().all(|(x, y)| x.abs().max(y.abs()) <= 6));
             }
         }
     }

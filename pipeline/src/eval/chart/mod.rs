@@ -2,7 +2,6 @@
 
 mod axis;
 mod draw;
-mod label_place;
 mod look;
 
 use std::io;
@@ -42,8 +41,6 @@ pub struct Series {
     /// In the order in which a line goes through them. One with a coordinate that is not a finite number, or
     /// is beyond 1e100, is left out, and is a gap in the line.
     pub points: Vec<Point>,
-    /// How they are drawn.
-    pub style: SeriesStyle,
 }
 
 /// One value of a series.
@@ -55,19 +52,6 @@ pub struct Point {
     pub y: f64,
     /// The ends of the error bar, as values of the vertical axis; left out when one is not a finite number.
     pub interval: Option<(f64, f64)>,
-    /// A few letters beside the point.
-    pub label: Option<String>,
-}
-
-/// How the points of a series are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeriesStyle {
-    /// A line; only a point without neighbours has a mark.
-    Line,
-    /// Marks alone.
-    Marks,
-    /// A line with a mark at every point.
-    LineWithMarks,
 }
 
 /// Why a chart could not be made.
@@ -148,9 +132,9 @@ mod tests {
     const FIRST: &str = "#0072B2";
     const SECOND: &str = "#D55E00";
 
-    fn series(name: &str, style: SeriesStyle, y: &[f64]) -> Series {
+    fn series(name: &str, y: &[f64]) -> Series {
         let points = y.iter().enumerate().map(|(x, y)| Point::at(x as f64, *y)).collect();
-        Series { name: name.to_owned(), points, style }
+        Series { name: name.to_owned(), points }
     }
 
     fn svg(series: &[Series]) -> String {
@@ -177,50 +161,43 @@ mod tests {
     }
 
     #[test]
-    fn every_style_draws_its_lines_and_marks() {
-        let values = [0.5, 0.7, 0.6];
-        let line = svg(&[series("a", SeriesStyle::Line, &values)]);
-        assert_eq!((count(&line, "polyline", FIRST), count(&line, "circle", FIRST)), (2, 0));
-        let marks = svg(&[series("a", SeriesStyle::Marks, &values)]);
-        assert_eq!((count(&marks, "polyline", FIRST), count(&marks, "circle", FIRST)), (0, 4));
-        let both = svg(&[series("a", SeriesStyle::LineWithMarks, &values)]);
-        assert_eq!((count(&both, "polyline", FIRST), count(&both, "circle", FIRST)), (2, 4));
+    fn a_series_is_a_line_with_marks() {
+        let svg = svg(&[series("a", &[0.5, 0.7, 0.6])]);
+        // The line and the marks, and one of each in the legend.
+        assert_eq!((count(&svg, "polyline", FIRST), count(&svg, "circle", FIRST)), (2, 4));
     }
 
     #[test]
     fn series_differ_in_colour_and_shape() {
         let values = [0.5, 0.7];
-        let svg = svg(&["a", "b"].map(|name| series(name, SeriesStyle::Marks, &values)));
+        let svg = svg(&["a", "b"].map(|name| series(name, &values)));
         assert_eq!((count(&svg, "circle", FIRST), count(&svg, "polygon", SECOND)), (3, 3));
     }
 
     #[test]
-    fn names_and_labels_are_escaped() {
-        let mut with_label = series("x < y & z", SeriesStyle::Line, &[0.5, 0.7]);
-        with_label.points[1].label = Some("n > 1".to_owned());
-        let svg = svg(&[with_label]);
+    fn names_are_escaped() {
+        let svg = svg(&[series("x < y & z", &[0.5, 0.7])]);
         let texts = texts(&svg);
-        for text in
-            ["A &lt;&amp;&gt; &quot;B&quot;", "x &lt; y &amp; z", "n &gt; 1", "step", "cosine"]
-        {
+        for text in ["A &lt;&amp;&gt; &quot;B&quot;", "x &lt; y &amp; z", "step", "cosine"] {
             assert!(texts.contains(&text), "{text} is not in {texts:?}");
         }
     }
 
     #[test]
     fn an_error_bar_is_a_line_with_two_ends() {
-        let mut bars = series("a", SeriesStyle::Marks, &[0.5, 0.7, 0.6]);
+        let mut bars = series("a", &[0.5, 0.7, 0.6]);
+        let without = count(&svg(&[bars.clone()]), "polyline", FIRST);
         bars.points[0].interval = Some((0.4, 0.9));
         bars.points[1].interval = Some((0.4, f64::NAN));
-        assert_eq!(count(&svg(&[bars]), "polyline", FIRST), 3);
+        assert_eq!(count(&svg(&[bars]), "polyline", FIRST), without + 3);
     }
 
     #[test]
     fn what_is_not_finite_is_a_gap() {
         let values = [0.1, 0.2, f64::NAN, 0.3, 0.4, f64::INFINITY, 0.5, 1e300];
-        let svg = svg(&[series("a", SeriesStyle::Line, &values)]);
-        // Two runs and the legend; the lone last point has a mark.
-        assert_eq!((count(&svg, "polyline", FIRST), count(&svg, "circle", FIRST)), (3, 1));
+        let svg = svg(&[series("a", &values)]);
+        // Three runs, the last of one point, and the legend.
+        assert_eq!((count(&svg, "polyline", FIRST), count(&svg, "circle", FIRST)), (4, 6));
     }
 
     #[test]
@@ -228,19 +205,16 @@ mod tests {
         let nothing = [f64::NAN, f64::NEG_INFINITY];
         for values in [&[][..], &[0.5], &[0.5; 9], &[0.0; 2], &[5e-324], &[1e100, -1e100], &nothing]
         {
-            for style in [SeriesStyle::Line, SeriesStyle::Marks, SeriesStyle::LineWithMarks] {
-                let svg = svg(&[series("a", style, values)]);
-                assert!(texts(&svg).len() >= 6, "{values:?}: {svg}");
-            }
+            let svg = svg(&[series("a", values)]);
+            assert!(texts(&svg).len() >= 6, "{values:?}: {svg}");
         }
         assert!(texts(&svg(&[])).len() >= 10);
     }
 
     #[test]
     fn a_long_legend_makes_the_picture_higher() {
-        let many: Vec<Series> = (0..12)
-            .map(|index| series(&format!("a long name {index}"), SeriesStyle::Line, &[0.5, 0.7]))
-            .collect();
+        let many: Vec<Series> =
+            (0..12).map(|index| series(&format!("a long name {index}"), &[0.5, 0.7])).collect();
         assert!(svg(&many[..1]).contains("height=\"440\""));
         assert!(svg(&many).contains("height=\"480\""));
     }
