@@ -15,8 +15,8 @@ fn data(name: &str) -> PathBuf {
 
 fn values(source: &dyn TensorSource, name: &str) -> Vec<f32> {
     let shape = source.info(name).unwrap().shape;
-    let tensor = source.read(name, &shape.into(), &Device::Cpu).unwrap();
-    tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap()
+    let tensor = source.read(name, &shape.into(), DType::F32, &Device::Cpu).unwrap();
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn counting(shape: &[usize]) -> Tensor {
@@ -104,7 +104,7 @@ fn shards_are_found_through_their_index() {
     index(r#"{"a": "model-00001-of-00002.safetensors", "plain": "part-2.bin"}"#);
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     assert_eq!(checkpoint.names(), ["a", "plain"]);
-    assert_eq!(checkpoint.contents().len(), 2);
+    assert_eq!(checkpoint.files().len(), 2);
     assert_eq!(values(&checkpoint, "a"), [0., 1.]);
 
     index(r#"{"a": "part-2.bin"}"#);

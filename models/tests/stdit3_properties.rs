@@ -30,9 +30,9 @@ impl TensorSource for NamedNoise {
         None
     }
 
-    fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+    fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
         let seed = name.bytes().fold(0u64, |seed, byte| seed * 31 % 1_000_003 + u64::from(byte));
-        Ok((standard_normal(seed, 0, shape.dims(), device)? * 0.3)?)
+        Ok((standard_normal(seed, 0, shape.dims(), device)? * 0.3)?.to_dtype(dtype)?)
     }
 }
 

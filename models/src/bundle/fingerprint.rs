@@ -5,6 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::part::{BundlePart, PartName};
+use crate::error::Result;
 use crate::weights::TensorSource;
 
 /// Our choice: samples of a weight file, and bytes of each. A retrained or fine-tuned file differs nearly everywhere,
@@ -25,17 +26,19 @@ impl Fingerprint {
         }
     }
 
-    pub(super) fn add_part(&mut self, name: PartName, part: &BundlePart) {
+    pub(super) fn add_part(&mut self, name: PartName, part: &BundlePart) -> Result<()> {
         self.add(&format!("{name}/config.json"), part.config_json.as_bytes());
         for tensor in part.source.names() {
             let header = part.source.info(&tensor).map(|info| format!("{info:?}"));
             self.add(&tensor, header.unwrap_or_default().as_bytes());
         }
-        for (path, bytes) in part.source.contents() {
-            let name = path.file_name().unwrap_or(Path::new("").as_os_str());
-            self.add(&name.to_string_lossy(), &(bytes.len() as u64).to_le_bytes());
-            self.add("samples", &samples(bytes));
+        for file in part.source.files() {
+            let name = file.path().file_name().unwrap_or(Path::new("").as_os_str());
+            self.add(&name.to_string_lossy(), &file.length_bytes().to_le_bytes());
+            let read = |offset, length| file.read(offset, length);
+            self.add("samples", &samples(file.length_bytes(), read)?);
         }
+        Ok(())
     }
 
     pub(super) fn finish(self) -> String {
@@ -44,22 +47,35 @@ impl Fingerprint {
 }
 
 /// Evenly spaced pieces, the first and the last bytes among them; all of it when it is small.
-fn samples(bytes: &[u8]) -> Vec<u8> {
-    if bytes.len() <= SAMPLES * SAMPLE_BYTES {
-        return bytes.to_vec();
+fn samples(length: u64, read: impl Fn(u64, usize) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+    let all = SAMPLES * SAMPLE_BYTES;
+    if length <= all as u64 {
+        return read(0, length as usize);
     }
-    let last = bytes.len() - SAMPLE_BYTES;
-    let starts =
-        (0..SAMPLES).map(|index| (last as u128 * index as u128 / (SAMPLES as u128 - 1)) as usize);
-    starts.flat_map(|start| &bytes[start..start + SAMPLE_BYTES]).copied().collect()
+    let last = u128::from(length - SAMPLE_BYTES as u64);
+    let mut bytes = Vec::with_capacity(all);
+    for index in 0..SAMPLES as u128 {
+        let start = (last * index / (SAMPLES as u128 - 1)) as u64;
+        bytes.extend(read(start, SAMPLE_BYTES)?);
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
     fn small_files_are_read_whole_and_large_ones_to_both_ends() {
+        let samples = |bytes: &[u8]| {
+            let read = |offset: u64, length: usize| {
+                let offset = offset as usize;
+                Ok(bytes[offset..offset + length].to_vec())
+            };
+            samples(bytes.len() as u64, read).unwrap()
+        };
         assert_eq!(samples(&[1, 2, 3]), [1, 2, 3]);
         let mut large = vec![0u8; SAMPLES * SAMPLE_BYTES * 3];
         let blank = samples(&large);

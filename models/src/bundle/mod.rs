@@ -176,14 +176,17 @@ impl ModelBundle {
     ///
     /// Files above a megabyte are sampled: reading the 23 GB of Open-Sora to hash them would take minutes. Two files
     /// that differ in a few weights only may therefore share a fingerprint.
-    pub fn fingerprint(&self) -> String {
+    ///
+    /// # Errors
+    /// A weight file can no longer be read.
+    pub fn fingerprint(&self) -> Result<String> {
         let mut fingerprint = Fingerprint::default();
         fingerprint.add("generation_config", format!("{:?}", self.generation).as_bytes());
         fingerprint.add("tokenizer.json", &self.tokenizer_json);
         for name in PartName::ALL {
-            fingerprint.add_part(name, self.part(name));
+            fingerprint.add_part(name, self.part(name))?;
         }
-        fingerprint.finish()
+        Ok(fingerprint.finish())
     }
 }
 

@@ -238,14 +238,14 @@ mod tests {
             None
         }
 
-        fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+        fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
             let mut state =
                 name.bytes().fold(7u32, |state, byte| state.wrapping_mul(31) + u32::from(byte));
             let values = (0..shape.elem_count()).map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 8) as f32 / (1 << 24) as f32 - 0.5
             });
-            Ok(Tensor::from_iter(values, device)?.reshape(shape)?)
+            Ok(Tensor::from_iter(values, device)?.reshape(shape)?.to_dtype(dtype)?)
         }
     }
 

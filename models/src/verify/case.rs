@@ -121,7 +121,7 @@ impl Case {
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
         let info = self.tensors.info(name);
         let info = info.ok_or_else(|| self.unusable(format!("it has no tensor `{name}`")))?;
-        self.tensors.read(name, &info.shape.into(), device)
+        self.tensors.read(name, &info.shape.into(), info.dtype, device)
     }
 
     /// Like [`Case::tensor`], `None` when the case has no such tensor.

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use candle_core::{Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use serde::Deserialize;
 
 use super::names::{official_name, official_shape};
-use super::{PytorchFile, SafetensorsFile, TensorInfo, TensorSource, missing_tensor};
+use super::{PytorchFile, SafetensorsFile, TensorInfo, TensorSource, WeightFile, missing_tensor};
 use crate::error::{ModelError, Result};
 
 /// File names that are looked for in a folder, best first; an index names the shards of a split checkpoint.
@@ -126,13 +126,13 @@ impl TensorSource for Checkpoint {
         self.tensors.get(name).map(|entry| entry.info.clone())
     }
 
-    fn contents(&self) -> Vec<(&Path, &[u8])> {
-        self.files.iter().flat_map(|file| file.contents()).collect()
+    fn files(&self) -> Vec<WeightFile<'_>> {
+        self.files.iter().flat_map(|file| file.files()).collect()
     }
 
-    fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+    fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
         let entry = self.entry(name, shape)?;
-        let tensor = self.files[entry.file].read(&entry.stored_name, shape, device)?;
+        let tensor = self.files[entry.file].read(&entry.stored_name, shape, dtype, device)?;
         Ok(tensor.reshape(entry.info.shape.as_slice())?)
     }
 
@@ -141,11 +141,12 @@ impl TensorSource for Checkpoint {
         name: &str,
         shape: &Shape,
         rows: &[u32],
+        dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
         let entry = self.entry(name, shape)?;
         let file = &self.files[entry.file];
-        let tensor = file.read_rows(&entry.stored_name, shape, rows, device)?;
+        let tensor = file.read_rows(&entry.stored_name, shape, rows, dtype, device)?;
         let row_shape = entry.info.shape.get(1..).unwrap_or_default();
         Ok(tensor.reshape([&[rows.len()], row_shape].concat())?)
     }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Shape, Tensor};
 
+use self::file_bytes::FileBytes;
 use crate::error::{ModelError, Result};
 
 pub use checkpoint::Checkpoint;
@@ -55,18 +56,18 @@ pub trait TensorSource: Send + Sync {
         self.info(name).is_some()
     }
 
-    /// The raw bytes of each file behind this source; none for sources that are no files.
-    fn contents(&self) -> Vec<(&Path, &[u8])> {
+    /// The files behind this source; none for sources that are no files.
+    fn files(&self) -> Vec<WeightFile<'_>> {
         Vec::new()
     }
 
-    /// Reads one tensor in its stored dtype. `shape` is what the caller wants; the caller checks it.
+    /// Reads one tensor as `dtype`. `shape` is what the caller wants; the caller checks it.
     ///
     /// # Errors
     /// [`ModelError::MissingTensor`], or whatever reading the file brings up.
-    fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor>;
+    fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor>;
 
-    /// Reads some rows of the first axis, in the given order, in the stored dtype. `shape` is that of the whole
+    /// Reads some rows of the first axis, in the given order, as `dtype`. `shape` is that of the whole
     /// tensor. Sources on disk read those rows alone: an embedding table may be larger than memory.
     ///
     /// # Errors
@@ -76,10 +77,34 @@ pub trait TensorSource: Send + Sync {
         name: &str,
         shape: &Shape,
         rows: &[u32],
+        dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
         let rows = Tensor::new(rows, device)?;
-        Ok(self.read(name, shape, device)?.index_select(&rows, 0)?)
+        Ok(self.read(name, shape, dtype, device)?.index_select(&rows, 0)?)
+    }
+}
+
+/// One file of weights, byte by byte.
+pub struct WeightFile<'a>(&'a FileBytes);
+
+impl WeightFile<'_> {
+    /// Its path, or what stands in for it.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Its length.
+    pub fn length_bytes(&self) -> u64 {
+        self.0.length()
+    }
+
+    /// Some of its bytes.
+    ///
+    /// # Errors
+    /// It is not that long, or the operating system refuses.
+    pub fn read(&self, offset: u64, length_bytes: usize) -> Result<Vec<u8>> {
+        self.0.read_vec(offset, length_bytes)
     }
 }
 
@@ -118,18 +143,19 @@ impl Weights {
         Self { dtype, ..self.clone() }
     }
 
-    /// Reads a tensor and casts it to the compute dtype.
+    /// Reads a tensor in the compute dtype.
     ///
     /// # Errors
     /// [`ModelError::MissingTensor`] or [`ModelError::TensorShape`], naming file, tensor and shapes.
     pub fn tensor(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let (name, shape) = (self.full_name(name), shape.into());
-        let tensor = self.source.read(&name, &shape, &self.device)?;
-        self.check_shape(&name, &shape, tensor.dims())?;
-        Ok(tensor.to_dtype(self.dtype)?)
+        if let Some(info) = self.source.info(&name) {
+            self.check_shape(&name, &shape, &info.shape)?;
+        }
+        self.source.read(&name, &shape, self.dtype, &self.device)
     }
 
-    /// Reads some rows of a table of `shape` and casts them to the compute dtype. Only those rows are read, so a
+    /// Reads some rows of a table of `shape` in the compute dtype. Only those rows are read, so a
     /// lookup in an embedding table costs no more memory than its result.
     ///
     /// # Shapes
@@ -143,8 +169,7 @@ impl Weights {
         if let Some(info) = self.source.info(&name) {
             self.check_shape(&name, &shape, &info.shape)?;
         }
-        let tensor = self.source.read_rows(&name, &shape, rows, &self.device)?;
-        Ok(tensor.to_dtype(self.dtype)?)
+        self.source.read_rows(&name, &shape, rows, self.dtype, &self.device)
     }
 
     fn check_shape(&self, name: &str, expected: &Shape, found: &[usize]) -> Result<()> {

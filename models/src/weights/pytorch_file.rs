@@ -1,25 +1,24 @@
-//! One PyTorch `.bin` file, memory-mapped.
+//! One PyTorch `.bin` file.
 //!
 //! Since version 1.6 `torch.save` writes a zip archive: a pickle that describes the tensors, and one entry a storage,
 //! stored without compression, so that a tensor can be read where it lies.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
 
-use candle_core::{Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use zip::ZipArchive;
 
 use super::file_bytes::FileBytes;
 use super::pickle::{self, PickledTensor};
-use super::stored_tensor::StoredTensor;
-use super::{TensorInfo, TensorSource, missing_tensor};
+use super::stored_tensor::{Extent, StoredTensor};
+use super::{TensorInfo, TensorSource, WeightFile, missing_tensor};
 use crate::error::{ModelError, Result};
 
 /// A PyTorch archive: its description is read and checked at once, data is read when asked for.
 pub struct PytorchFile {
-    path: PathBuf,
     bytes: FileBytes,
     tensors: BTreeMap<String, Located>,
 }
@@ -27,43 +26,45 @@ pub struct PytorchFile {
 struct Located {
     tensor: PickledTensor,
     /// From the tensor's first element to the end of its storage.
-    bytes: Range<usize>,
+    extent: Extent,
 }
 
 impl Located {
-    fn stored<'a>(&'a self, file: &'a [u8]) -> Option<StoredTensor<'a>> {
-        let (data, tensor) = (file.get(self.bytes.clone())?, &self.tensor);
-        StoredTensor::strided(data, tensor.dtype, &tensor.shape, &tensor.strides)
+    fn stored<'a>(&'a self, file: &'a FileBytes) -> Option<StoredTensor<'a>> {
+        let tensor = &self.tensor;
+        StoredTensor::strided(file, self.extent, tensor.dtype, &tensor.shape, &tensor.strides)
     }
 }
 
 impl PytorchFile {
-    /// Maps `path`.
+    /// Opens `path` and reads its description.
     ///
     /// # Errors
     /// [`ModelError::Io`], or [`ModelError::CorruptFile`] when it is no such archive, is cut short, or describes a
     /// tensor that does not fit its storage.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = FileBytes::map(path)?;
+        let bytes = FileBytes::open(path)?;
+        let file = File::open(path)
+            .map_err(|source| ModelError::Io { file: path.to_path_buf(), source })?;
         let corrupt = |reason| ModelError::CorruptFile { file: path.to_path_buf(), reason };
-        let tensors = locate(bytes.as_slice()).map_err(corrupt)?;
-        Ok(Self { path: path.to_path_buf(), bytes, tensors })
+        let tensors = locate(file, &bytes).map_err(corrupt)?;
+        Ok(Self { bytes, tensors })
     }
 
     fn stored(&self, name: &str, shape: &Shape) -> Result<StoredTensor<'_>> {
         let located = self.tensors.get(name);
         // Opening checked that every tensor fits the file, so only an unknown name gives `None`.
-        let stored = located.and_then(|located| located.stored(self.bytes.as_slice()));
-        stored.ok_or_else(|| missing_tensor(&self.path, name, shape))
+        let stored = located.and_then(|located| located.stored(&self.bytes));
+        stored.ok_or_else(|| missing_tensor(self.location(), name, shape))
     }
 }
 
-/// Finds every tensor of the archive in `file`.
-fn locate(file: &[u8]) -> Result<BTreeMap<String, Located>, String> {
+/// Finds every tensor of the archive in `file`, whose bytes are `bytes`.
+fn locate(file: File, bytes: &FileBytes) -> Result<BTreeMap<String, Located>, String> {
     let broken = |cause: zip::result::ZipError| {
         format!("it is no PyTorch archive, or it is cut short ({cause})")
     };
-    let mut archive = ZipArchive::new(Cursor::new(file)).map_err(broken)?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
     let names: Result<Vec<String>, _> =
         archive.file_names().map(|name| name.map(|name| name.into_owned())).collect();
     let description =
@@ -80,12 +81,14 @@ fn locate(file: &[u8]) -> Result<BTreeMap<String, Located>, String> {
 
     let mut tensors = BTreeMap::new();
     for tensor in pickle::tensors(&pickle)? {
-        let storage = entry_bytes(&mut archive, &format!("{root}data/{}", tensor.storage))?;
+        let storage =
+            entry_bytes(&mut archive, &format!("{root}data/{}", tensor.storage), bytes.length())?;
         let skipped = tensor.offset.checked_mul(tensor.dtype.size_in_bytes());
-        let start = skipped.and_then(|skipped| storage.start.checked_add(skipped));
-        let bytes = start.unwrap_or(usize::MAX)..storage.end;
-        let located = Located { tensor, bytes };
-        if located.stored(file).is_none() {
+        // What begins behind its storage has no bytes there, and so does not fit.
+        let skipped = skipped.map_or(storage.bytes, |skipped| storage.bytes.min(skipped as u64));
+        let extent = Extent { start: storage.start + skipped, bytes: storage.bytes - skipped };
+        let located = Located { tensor, extent };
+        if located.stored(bytes).is_none() {
             let PickledTensor { name, shape, .. } = &located.tensor;
             return Err(format!("tensor `{name}` of shape {shape:?} does not fit its storage"));
         }
@@ -96,23 +99,24 @@ fn locate(file: &[u8]) -> Result<BTreeMap<String, Located>, String> {
 
 /// Where the data of an uncompressed entry lies in the file.
 fn entry_bytes(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    archive: &mut ZipArchive<BufReader<File>>,
     name: &str,
-) -> Result<Range<usize>, String> {
+    file_length: u64,
+) -> Result<Extent, String> {
     let unreadable = |cause| format!("its entry `{name}` cannot be read ({cause})");
     let entry = archive.by_name(name).map_err(|cause| unreadable(cause.to_string()))?;
     if entry.compression() != zip::CompressionMethod::Stored {
         return Err(unreadable("it is compressed, which torch.save never does".into()));
     }
     let start = entry.data_start().ok_or_else(|| unreadable("it has no data".into()))?;
-    let end = start.checked_add(entry.size());
-    let range = usize::try_from(start).ok().zip(end.and_then(|end| usize::try_from(end).ok()));
-    range.map(|(start, end)| start..end).ok_or_else(|| unreadable("it is too large".into()))
+    let end = start.checked_add(entry.size()).filter(|&end| end <= file_length);
+    end.map(|_| Extent { start, bytes: entry.size() })
+        .ok_or_else(|| unreadable("it reaches beyond the end of the file".into()))
 }
 
 impl TensorSource for PytorchFile {
     fn location(&self) -> &Path {
-        &self.path
+        self.bytes.path()
     }
 
     fn names(&self) -> Vec<String> {
@@ -129,12 +133,12 @@ impl TensorSource for PytorchFile {
         })
     }
 
-    fn contents(&self) -> Vec<(&Path, &[u8])> {
-        vec![(&self.path, self.bytes.as_slice())]
+    fn files(&self) -> Vec<WeightFile<'_>> {
+        vec![WeightFile(&self.bytes)]
     }
 
-    fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
-        self.stored(name, shape)?.read(device)
+    fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+        self.stored(name, shape)?.read(dtype, device)
     }
 
     fn read_rows(
@@ -142,8 +146,9 @@ impl TensorSource for PytorchFile {
         name: &str,
         shape: &Shape,
         rows: &[u32],
+        dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        self.stored(name, shape)?.read_rows(rows, device)
+        self.stored(name, shape)?.read_rows(rows, dtype, device)
     }
 }

@@ -56,10 +56,10 @@ impl TensorSource for ParameterRecorder {
         true
     }
 
-    fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+    fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
         let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         asked.insert(name.to_string(), shape.dims().to_vec());
-        Ok(Tensor::zeros((), DType::F32, device)?.broadcast_as(shape)?)
+        Ok(Tensor::zeros((), dtype, device)?.broadcast_as(shape)?)
     }
 
     fn read_rows(
@@ -67,9 +67,10 @@ impl TensorSource for ParameterRecorder {
         name: &str,
         shape: &Shape,
         rows: &[u32],
+        dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        let table = self.read(name, shape, device)?;
+        let table = self.read(name, shape, dtype, device)?;
         // All rows are the same zeros, so any of them will do; an empty selection must still be one.
         Ok(table.narrow(0, 0, 1)?.broadcast_as([&[rows.len()], &shape.dims()[1..]].concat())?)
     }

@@ -1,31 +1,30 @@
-//! One `.safetensors` file, memory-mapped or compiled in.
+//! One `.safetensors` file, on disk or compiled in.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Shape, Tensor};
 use safetensors::tensor::{Metadata, SafeTensors};
 
 use super::file_bytes::FileBytes;
-use super::stored_tensor::StoredTensor;
-use super::{TensorInfo, TensorSource, missing_tensor};
+use super::stored_tensor::{Extent, StoredTensor};
+use super::{TensorInfo, TensorSource, WeightFile, missing_tensor};
 use crate::error::{ModelError, Result};
 
 /// A safetensors file: the header is parsed and checked at once, data is read when asked for.
 pub struct SafetensorsFile {
-    path: PathBuf,
     bytes: FileBytes,
     header: Metadata,
-    data_start: usize,
+    data_start: u64,
 }
 
 impl SafetensorsFile {
-    /// Maps `path`.
+    /// Opens `path`.
     ///
     /// # Errors
     /// [`ModelError::Io`], or [`ModelError::CorruptFile`] when the header does not fit the file's length.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::new(path.to_path_buf(), FileBytes::map(path)?)
+        Self::new(FileBytes::open(path)?)
     }
 
     /// Uses bytes that are part of the program, or already in memory; `label` stands in for the path in errors.
@@ -33,19 +32,21 @@ impl SafetensorsFile {
     /// # Errors
     /// [`ModelError::CorruptFile`].
     pub fn from_bytes(label: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
-        Self::new(PathBuf::from(label), FileBytes::InMemory(bytes.into()))
+        Self::new(FileBytes::in_memory(label, bytes.into()))
     }
 
-    fn new(path: PathBuf, bytes: FileBytes) -> Result<Self> {
+    fn new(bytes: FileBytes) -> Result<Self> {
+        let path = bytes.path().to_path_buf();
         let corrupt = |reason: String| ModelError::CorruptFile { file: path.clone(), reason };
-        let (header_bytes, header) = SafeTensors::read_metadata(bytes.as_slice())
+        let (header_bytes, header) = bytes
+            .view(|bytes| SafeTensors::read_metadata(bytes))?
             .map_err(|cause| corrupt(format!("its header cannot be read ({cause})")))?;
-        let data_start = header_bytes + 8;
-        let (expected, found) = (data_start + header.data_len(), bytes.as_slice().len());
+        let data_start = header_bytes as u64 + 8;
+        let (expected, found) = (data_start + header.data_len() as u64, bytes.length());
         if expected != found {
             return Err(corrupt(format!("its header promises {expected} bytes, it has {found}")));
         }
-        let file = Self { path: path.clone(), bytes, header, data_start };
+        let file = Self { bytes, header, data_start };
         for (name, info) in file.header.tensors() {
             if DType::try_from(info.dtype).is_err() {
                 return Err(corrupt(format!(
@@ -67,14 +68,14 @@ impl SafetensorsFile {
         let info = self.header.info(name)?;
         let dtype = DType::try_from(info.dtype).ok()?;
         let (start, end) = info.data_offsets;
-        let data = self.bytes.as_slice().get(self.data_start..)?.get(start..end)?;
-        StoredTensor::contiguous(data, dtype, &info.shape)
+        let extent = Extent { start: self.data_start + start as u64, bytes: (end - start) as u64 };
+        StoredTensor::contiguous(&self.bytes, extent, dtype, &info.shape)
     }
 }
 
 impl TensorSource for SafetensorsFile {
     fn location(&self) -> &Path {
-        &self.path
+        self.bytes.path()
     }
 
     fn names(&self) -> Vec<String> {
@@ -90,13 +91,14 @@ impl TensorSource for SafetensorsFile {
         Some(TensorInfo { shape: info.shape.clone(), dtype, stored_bytes: (end - start) as u64 })
     }
 
-    fn contents(&self) -> Vec<(&Path, &[u8])> {
-        vec![(&self.path, self.bytes.as_slice())]
+    fn files(&self) -> Vec<WeightFile<'_>> {
+        vec![WeightFile(&self.bytes)]
     }
 
-    fn read(&self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
-        let stored = self.stored(name).ok_or_else(|| missing_tensor(&self.path, name, shape))?;
-        stored.read(device)
+    fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+        let stored =
+            self.stored(name).ok_or_else(|| missing_tensor(self.location(), name, shape))?;
+        stored.read(dtype, device)
     }
 
     fn read_rows(
@@ -104,9 +106,11 @@ impl TensorSource for SafetensorsFile {
         name: &str,
         shape: &Shape,
         rows: &[u32],
+        dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        let stored = self.stored(name).ok_or_else(|| missing_tensor(&self.path, name, shape))?;
-        stored.read_rows(rows, device)
+        let stored =
+            self.stored(name).ok_or_else(|| missing_tensor(self.location(), name, shape))?;
+        stored.read_rows(rows, dtype, device)
     }
 }

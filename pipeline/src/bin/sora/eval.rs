@@ -55,7 +55,7 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<Outcome> {
         }
     };
     let report = Report::new(&plan, &judged);
-    let model = format!("{}, fingerprint {}", bundle.generation().name, bundle.fingerprint());
+    let model = format!("{}, fingerprint {}", bundle.generation().name, bundle.fingerprint()?);
     match print(arguments, &plan, &model, (&report, &judged)) {
         Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => return Ok(Outcome::Interrupted),
         printed => printed.context("cannot write to standard output")?,

@@ -47,7 +47,7 @@ pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
     let facts = RunFacts {
         model: ModelIdentity {
             name: bundle.generation().name.clone(),
-            fingerprint: bundle.fingerprint(),
+            fingerprint: bundle.fingerprint()?,
         },
         compute: Compute {
             device: device_name(&device),
