@@ -21,7 +21,8 @@ pub trait BlockSpan: Send {
     /// How many blocks there are.
     fn block_count(&self) -> usize;
 
-    /// Brings a block into memory, or hands out one that is there already.
+    /// Brings a block into memory, or hands out one that is there already. Blocks are asked for in order, from 0 on; the
+    /// block before has been dropped by then.
     ///
     /// # Errors
     /// The weights cannot be read.
@@ -32,6 +33,9 @@ pub trait BlockSpan: Send {
     /// # Errors
     /// The computation failed.
     fn run(&self, block: &Self::Block, activation: &mut Self::Activation) -> Computed<()>;
+
+    /// No sweep will follow for now: gives back what was brought into memory for one.
+    fn rest(&mut self) {}
 }
 
 /// The text encoder: a span of blocks with a beginning and an end.
@@ -41,6 +45,11 @@ pub trait EmbedPrompts: BlockSpan {
     /// # Errors
     /// The prompt cannot be used.
     fn begin(&self, request: &GenerationRequest) -> Computed<Self::Activation>;
+
+    /// Bytes of memory that a sweep with these prompts works in.
+    fn working_bytes(&self, _requests: &[&GenerationRequest]) -> u64 {
+        0
+    }
 
     /// Makes the embedding out of what came through all blocks.
     ///
@@ -66,6 +75,12 @@ pub trait Denoise: Send {
     type Run: Send;
     /// What passes through the blocks.
     type Activation: Send;
+
+    /// Bytes of memory that the ring works in when the jobs of these requests are in flight: one block and the activations
+    /// of one token for each worker, and what each job carries along.
+    fn working_bytes(&self, _in_flight: &[&GenerationRequest]) -> u64 {
+        0
+    }
 
     /// Draws the noise and prepares what all steps share.
     ///
@@ -123,12 +138,20 @@ pub struct StepReport {
 
 /// The video decoder.
 pub trait DecodeLatent: Send {
+    /// Bytes of memory that decoding this latent works in.
+    fn working_bytes(&self, _latent: &Latent) -> u64 {
+        0
+    }
+
+    /// Gives back what was brought into memory for a latent.
+    fn rest(&mut self) {}
+
     /// Decodes a latent and emits frames as they come; stops when told to break.
     ///
     /// # Errors
     /// The computation failed, or its result is not finite.
     fn decode(
-        &self,
+        &mut self,
         latent: &Latent,
         emit: &mut dyn FnMut(VideoChunk) -> ControlFlow<()>,
     ) -> Computed<()>;

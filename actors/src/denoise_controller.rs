@@ -1,27 +1,31 @@
 //! The second stage: owns the sampling of all jobs in flight, and sends each one's activation round the ring of workers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use sora_telemetry::DenoiseMetrics;
 
 use crate::channel::{Receiver, Sender};
 use crate::compute::{Denoise, StepReport};
+use crate::denoise_lease::{DenoiseLease, Room};
 use crate::error::StageName;
 use crate::job::{DecodeJob, DenoiseJob, JobPhase, JobTicket};
-use crate::messages::{JobEvent, JobId};
+use crate::memory::MemoryLedger;
+use crate::messages::{GenerationRequest, JobEvent, JobId};
 use crate::slots::SlotPermit;
 use crate::stage::{Stage, StageCore};
-use crate::stdit_worker::RingHop;
+use crate::stdit_worker::{RingHop, RingItem};
 use crate::token::Token;
 
 /// What comes to the controller. One channel carries all of it, with one place for each token slot (a job with a slot
-/// is either new, or its token is under way, or its latent is) and one for the last variant: so no sender ever waits.
+/// is either new, or its token is under way, or its latent is), one for a rest and one for the last variant: so no sender
+/// ever waits.
 pub enum ControllerInput<A> {
     /// An embedded prompt that has a token slot.
     Job(DenoiseJob),
-    /// A token that went through all blocks.
-    Token(Token<A>),
+    /// What went all the way round.
+    FromRing(RingItem<A>),
     /// The prompt embedder ended.
     NoMoreJobs,
 }
@@ -34,6 +38,10 @@ pub struct DenoiseController<D: Denoise> {
     ring: RingHop<D::Activation>,
     latents: Sender<DecodeJob>,
     jobs: HashMap<JobId, JobInFlight<D::Run>>,
+    /// Jobs with a slot for which there is no memory yet.
+    waiting: VecDeque<DenoiseJob>,
+    lease: DenoiseLease,
+    rest_in_ring: bool,
     admitting: bool,
     metrics: DenoiseMetrics,
 }
@@ -53,6 +61,7 @@ impl<D: Denoise> DenoiseController<D> {
         inbox: Receiver<ControllerInput<D::Activation>>,
         ring: RingHop<D::Activation>,
         latents: Sender<DecodeJob>,
+        ledger: MemoryLedger,
     ) -> Self {
         Self {
             core: StageCore::new(StageName::DenoiseController),
@@ -61,17 +70,64 @@ impl<D: Denoise> DenoiseController<D> {
             ring,
             latents,
             jobs: HashMap::new(),
+            waiting: VecDeque::new(),
+            lease: DenoiseLease::new(ledger),
+            rest_in_ring: false,
             admitting: true,
             metrics: DenoiseMetrics::new(),
         }
     }
 
-    fn start(&mut self, DenoiseJob { ticket, slot, embedding }: DenoiseJob) {
-        self.core.metrics().items_in(1);
-        let job = ticket.context();
-        if job.is_over() {
-            return;
+    /// Starts the jobs that wait, as far as memory allows.
+    fn start_waiting(&mut self) {
+        while let Some(next) = self.waiting.pop_front() {
+            if next.ticket.context().is_over() {
+                continue;
+            }
+            match self.room_for(next.ticket.context().request()) {
+                Room::Granted => self.start(next),
+                Room::Never(over) => next.ticket.fail(self.core.name(), Arc::new(over.into())),
+                Room::Later => {
+                    self.waiting.push_front(next);
+                    break;
+                }
+            }
         }
+        self.settle();
+    }
+
+    fn room_for(&mut self, request: &GenerationRequest) -> Room {
+        let mut requests = self.requests_in_flight();
+        requests.push(request);
+        let bytes = self.denoiser.working_bytes(&requests);
+        self.lease.extend(bytes, &self.core)
+    }
+
+    fn requests_in_flight(&self) -> Vec<&GenerationRequest> {
+        self.jobs.values().map(|flight| flight.ticket.context().request()).collect()
+    }
+
+    /// Gives back memory that is not needed any more: all of it when no job is in flight, after the workers have given
+    /// back what they hold of it.
+    fn settle(&mut self) {
+        if !self.jobs.is_empty() {
+            let bytes = self.denoiser.working_bytes(&self.requests_in_flight());
+            self.lease.shrink(bytes);
+        } else if self.lease.is_held() && !self.rest_in_ring {
+            self.rest_in_ring = self.ring.send(RingItem::Rest);
+        }
+    }
+
+    fn rested(&mut self) {
+        self.rest_in_ring = false;
+        if self.jobs.is_empty() {
+            self.lease.release();
+        }
+        self.start_waiting();
+    }
+
+    fn start(&mut self, DenoiseJob { ticket, slot, embedding }: DenoiseJob) {
+        let job = ticket.context();
         let started = Instant::now();
         job.enter(JobPhase::Denoising { done: 0, steps: job.request().sampling.steps });
         match self.core.compute(|| self.denoiser.start(job.request(), &embedding)) {
@@ -88,7 +144,7 @@ impl<D: Denoise> DenoiseController<D> {
         match self.core.compute(|| self.denoiser.begin_step(&mut flight.run)) {
             Ok(activation) => {
                 self.jobs.insert(job.id(), flight);
-                if !self.ring.send(Token::new(job.clone(), activation)) {
+                if !self.ring.send(RingItem::Token(Token::new(job.clone(), activation))) {
                     // Dropping the ticket fails the job.
                     self.jobs.remove(&job.id());
                 }
@@ -169,11 +225,20 @@ impl<D: Denoise> Stage for DenoiseController<D> {
             // Entered again after a panic: a token may be lost with it, so nobody waits for those under way. Their
             // slots are free then while they are still in the ring, but no new token will follow them.
             self.jobs.clear();
+            self.waiting.clear();
         }
-        while self.admitting || !self.jobs.is_empty() {
+        while self.admitting || !self.jobs.is_empty() || !self.waiting.is_empty() {
             match self.inbox.recv() {
-                Some(ControllerInput::Job(job)) => self.start(job),
-                Some(ControllerInput::Token(token)) => self.turn(token),
+                Some(ControllerInput::Job(job)) => {
+                    self.core.metrics().items_in(1);
+                    self.waiting.push_back(job);
+                    self.start_waiting();
+                }
+                Some(ControllerInput::FromRing(RingItem::Token(token))) => {
+                    self.turn(token);
+                    self.start_waiting();
+                }
+                Some(ControllerInput::FromRing(RingItem::Rest)) => self.rested(),
                 Some(ControllerInput::NoMoreJobs) => self.admitting = false,
                 None => return,
             }

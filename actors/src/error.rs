@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use sora_models::{ErrorKind, ModelError};
 
+use crate::memory::{KeptFor, OverBudget};
 use crate::messages::JobId;
 
 /// A stage of the graph, as errors, threads and metrics name it.
@@ -19,6 +20,45 @@ pub enum StageName {
     StditWorker(usize),
     /// Turns latents into frames.
     VaeDecoder,
+    /// Reads blocks of weights for another stage.
+    BlockLoader(LoaderOf),
+}
+
+/// The stage that a block loader serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LoaderOf {
+    /// The prompt embedder.
+    PromptEmbedder,
+    /// One of the workers.
+    StditWorker(usize),
+    /// The video decoder.
+    VaeDecoder,
+}
+
+impl From<LoaderOf> for StageName {
+    fn from(owner: LoaderOf) -> Self {
+        match owner {
+            LoaderOf::PromptEmbedder => Self::PromptEmbedder,
+            LoaderOf::StditWorker(index) => Self::StditWorker(index),
+            LoaderOf::VaeDecoder => Self::VaeDecoder,
+        }
+    }
+}
+
+impl fmt::Display for LoaderOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        StageName::from(*self).fmt(f)
+    }
+}
+
+impl From<LoaderOf> for KeptFor {
+    fn from(owner: LoaderOf) -> Self {
+        match owner {
+            LoaderOf::PromptEmbedder => Self::Embedding,
+            LoaderOf::StditWorker(_) => Self::Denoising,
+            LoaderOf::VaeDecoder => Self::Decoding,
+        }
+    }
 }
 
 impl fmt::Display for StageName {
@@ -28,6 +68,7 @@ impl fmt::Display for StageName {
             Self::DenoiseController => f.write_str("denoise_controller"),
             Self::StditWorker(index) => write!(f, "stdit_worker_{index}"),
             Self::VaeDecoder => f.write_str("vae_decoder"),
+            Self::BlockLoader(owner) => write!(f, "block_loader_{owner}"),
         }
     }
 }
@@ -64,6 +105,10 @@ pub enum StageFailure {
     #[error(transparent)]
     Payload(#[from] PayloadError),
 
+    /// The job needs more memory than the budget leaves for it.
+    #[error("not enough memory: {0}; give it more, or make the video smaller or shorter")]
+    OverBudget(#[from] OverBudget),
+
     /// The stage's computation panicked; the stage goes on with other jobs.
     #[error("the computation panicked (this is a bug, please report it): {message}")]
     Panicked {
@@ -95,6 +140,8 @@ pub enum StageErrorKind {
     BadModel,
     /// The chosen device cannot be used.
     Device,
+    /// The memory budget is too small.
+    OverBudget,
     /// The computation failed, or its result is not finite.
     Compute,
     /// The stage is gone.
@@ -110,6 +157,7 @@ impl StageErrorKind {
             Self::BadInput => "bad_input",
             Self::BadModel => "bad_model",
             Self::Device => "device",
+            Self::OverBudget => "over_budget",
             Self::Compute => "compute",
             Self::StageDied => "stage_died",
             Self::Cancelled => "cancelled",
@@ -127,6 +175,7 @@ impl StageFailure {
                 ErrorKind::Device => StageErrorKind::Device,
                 ErrorKind::Compute => StageErrorKind::Compute,
             },
+            Self::OverBudget(_) => StageErrorKind::OverBudget,
             Self::Payload(PayloadError::Compute(_)) | Self::Panicked { .. } => {
                 StageErrorKind::Compute
             }

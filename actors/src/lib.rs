@@ -4,12 +4,15 @@
 //! what it computes with is behind the traits of [`compute`]. Who joins the stages together decides the capacities;
 //! `ARCHITECTURE.md` draws them and says why nothing can block for ever.
 
+pub mod block_loader;
 pub mod channel;
 pub mod compute;
 mod denoise_controller;
+mod denoise_lease;
 pub mod error;
 mod job;
 mod job_events;
+pub mod memory;
 pub mod messages;
 pub mod open_sora;
 mod prompt_embedder;
@@ -20,11 +23,11 @@ mod token;
 mod vae_decoder;
 
 pub use denoise_controller::{ControllerInput, DenoiseController};
-pub use error::{PayloadError, StageError, StageErrorKind, StageFailure, StageName};
+pub use error::{LoaderOf, PayloadError, StageError, StageErrorKind, StageFailure, StageName};
 pub use job::{ConsumerLimits, DecodeJob, DenoiseJob, JobContext, JobPhase, JobTicket};
 pub use job_events::{JobEvents, NoMoreEvents};
 pub use prompt_embedder::PromptEmbedder;
 pub use slots::{SlotPermit, SlotRefusal, Slots};
-pub use stdit_worker::{RingHop, StditWorker};
+pub use stdit_worker::{RingHop, RingItem, StditWorker};
 pub use token::Token;
 pub use vae_decoder::VaeDecoder;

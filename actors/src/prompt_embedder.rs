@@ -1,5 +1,6 @@
 //! The first stage: prompts in, embeddings out.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use sora_telemetry::record_queue_depth;
@@ -7,8 +8,9 @@ use sora_telemetry::record_queue_depth;
 use crate::channel::{Receiver, Sender};
 use crate::compute::{EmbedPrompts, EmbeddedPrompt};
 use crate::denoise_controller::ControllerInput;
-use crate::error::StageName;
+use crate::error::{StageFailure, StageName};
 use crate::job::{DenoiseJob, JobPhase, JobTicket};
+use crate::memory::{MemoryLedger, MemoryPermit, OverBudget};
 use crate::messages::JobEvent;
 use crate::slots::Slots;
 use crate::stage::{Stage, StageCore};
@@ -23,6 +25,7 @@ pub struct PromptEmbedder<E, A> {
     sweep_limit: usize,
     slots: Slots,
     controller: Sender<ControllerInput<A>>,
+    ledger: MemoryLedger,
 }
 
 impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
@@ -33,12 +36,50 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         sweep_limit: usize,
         slots: Slots,
         controller: Sender<ControllerInput<A>>,
+        ledger: MemoryLedger,
     ) -> Self {
         let core = StageCore::new(StageName::PromptEmbedder);
-        Self { core, encoder, requests, sweep_limit, slots, controller }
+        Self { core, encoder, requests, sweep_limit, slots, controller, ledger }
     }
 
-    fn embed(&mut self, tickets: Vec<JobTicket>) {
+    /// Embeds the prompts in one sweep, or in several where memory is too small for all at once.
+    fn embed(&mut self, mut tickets: Vec<JobTicket>) {
+        tickets.retain(|ticket| !ticket.context().is_over());
+        while !tickets.is_empty() {
+            match self.room_for(&tickets) {
+                Ok(lease) => {
+                    let embedded = self.sweep(tickets);
+                    // What the sweep worked in is given back before anything waits for a slot.
+                    self.encoder.rest();
+                    drop(lease);
+                    return embedded.into_iter().for_each(|(ticket, token, started)| {
+                        self.hand_on(ticket, token, started);
+                    });
+                }
+                Err(_) if tickets.len() > 1 => {
+                    let rest = tickets.split_off(tickets.len() / 2);
+                    self.embed(tickets);
+                    tickets = rest;
+                }
+                Err(over) => {
+                    let cause = Arc::new(StageFailure::from(over));
+                    return tickets
+                        .into_iter()
+                        .for_each(|ticket| ticket.fail(self.core.name(), cause.clone()));
+                }
+            }
+        }
+    }
+
+    fn room_for(&self, tickets: &[JobTicket]) -> Result<MemoryPermit, OverBudget> {
+        let requests: Vec<_> = tickets.iter().map(|ticket| ticket.context().request()).collect();
+        self.core.reserve(&self.ledger, self.encoder.working_bytes(&requests))
+    }
+
+    fn sweep(
+        &mut self,
+        tickets: Vec<JobTicket>,
+    ) -> Vec<(JobTicket, Token<E::Activation>, Instant)> {
         let started = Instant::now();
         let mut jobs = Vec::with_capacity(tickets.len());
         let mut tokens = Vec::with_capacity(tickets.len());
@@ -60,9 +101,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             jobs.push(ticket);
         }
         sweep(&self.core, &mut self.encoder, &mut tokens);
-        for (ticket, token) in jobs.into_iter().zip(tokens) {
-            self.hand_on(ticket, token, started);
-        }
+        jobs.into_iter().zip(tokens).map(|(ticket, token)| (ticket, token, started)).collect()
     }
 
     fn hand_on(&self, ticket: JobTicket, token: Token<E::Activation>, started: Instant) {

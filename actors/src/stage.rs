@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use sora_telemetry::StageMetrics;
+use sora_telemetry::{StageMetrics, timeline};
 
 use crate::compute::Computed;
 use crate::error::{StageFailure, StageName};
+use crate::memory::{MemoryLedger, MemoryPermit, MemoryUse, OverBudget};
 
 /// What every stage has: its name, its metrics and its health.
 pub struct StageCore {
@@ -37,6 +38,18 @@ impl StageCore {
     /// The stage's health, to be watched from outside.
     pub fn health(&self) -> &StageHealth {
         &self.health
+    }
+
+    /// Takes the memory that a piece of work needs, waiting for it, and counts the wait.
+    ///
+    /// # Errors
+    /// [`OverBudget`].
+    pub fn reserve(&self, ledger: &MemoryLedger, bytes: u64) -> Result<MemoryPermit, OverBudget> {
+        let _waiting = timeline::wait_for_memory(bytes);
+        let started = Instant::now();
+        let reserved = ledger.reserve(MemoryUse::Working, bytes);
+        self.metrics.blocked(started.elapsed());
+        reserved
     }
 
     /// Does a piece of work and counts its time. A panic becomes a failure; a dead stage refuses.
@@ -108,6 +121,16 @@ pub trait Stage: Send {
     /// Failures of jobs are no concern of the caller's. Should the stage's own logic panic, the stage is dead, and
     /// this is entered once more, to fail what is left and what still comes.
     fn run(&mut self);
+}
+
+impl<S: Stage + ?Sized> Stage for Box<S> {
+    fn core(&self) -> &StageCore {
+        (**self).core()
+    }
+
+    fn run(&mut self) {
+        (**self).run();
+    }
 }
 
 /// A running stage.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sora_telemetry::timeline;
+
 use crate::compute::BlockSpan;
 use crate::error::{StageError, StageFailure, StageName};
 use crate::job::JobContext;
@@ -55,7 +57,8 @@ pub fn sweep<S: BlockSpan>(
         if !tokens.iter().any(Token::wants_work) {
             return;
         }
-        let block = match core.compute(|| span.acquire(index)) {
+        // Waiting for weights is no work.
+        let block = match core.guard(|| span.acquire(index)) {
             Ok(block) => block,
             Err(cause) => {
                 for token in tokens {
@@ -66,6 +69,7 @@ pub fn sweep<S: BlockSpan>(
         };
         for token in tokens.iter_mut().filter(|token| token.wants_work()) {
             let Ok(activation) = &mut token.state else { continue };
+            let _computing = timeline::compute_block(index, token.job.id().0);
             if let Err(cause) = core.compute(|| span.run(&block, activation)) {
                 token.fail(core.name(), cause);
             }

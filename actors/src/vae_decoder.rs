@@ -1,14 +1,16 @@
 //! The last stage: latents in, frames out.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use std::sync::Arc;
+use sora_telemetry::timeline;
 
 use crate::channel::Receiver;
 use crate::compute::DecodeLatent;
 use crate::error::{StageFailure, StageName};
 use crate::job::{ChunkRefusal, DecodeJob};
+use crate::memory::MemoryLedger;
 use crate::messages::JobEvent;
 use crate::stage::{Stage, StageCore};
 
@@ -17,33 +19,40 @@ pub struct VaeDecoder<V> {
     core: StageCore,
     decoder: V,
     latents: Receiver<DecodeJob>,
+    ledger: MemoryLedger,
 }
 
 impl<V: DecodeLatent> VaeDecoder<V> {
     /// The stage.
-    pub fn new(decoder: V, latents: Receiver<DecodeJob>) -> Self {
-        Self { core: StageCore::new(StageName::VaeDecoder), decoder, latents }
+    pub fn new(decoder: V, latents: Receiver<DecodeJob>, ledger: MemoryLedger) -> Self {
+        Self { core: StageCore::new(StageName::VaeDecoder), decoder, latents, ledger }
     }
 
-    fn decode(&self, DecodeJob { ticket, slot, latent }: DecodeJob) {
+    fn decode(&mut self, DecodeJob { ticket, slot, latent }: DecodeJob) {
         // From here on the job no longer takes part in the ring.
         drop(slot);
         let job = ticket.context();
         if job.is_over() {
             return;
         }
+        let lease = match self.core.reserve(&self.ledger, self.decoder.working_bytes(&latent)) {
+            Ok(lease) => lease,
+            Err(over) => return ticket.fail(self.core.name(), Arc::new(over.into())),
+        };
         job.emit(JobEvent::Decoding);
+        let _decoding = timeline::work("decode", job.id().0);
         let started = Instant::now();
         let mut blocked = Duration::ZERO;
         let mut stalled = None;
-        let outcome = self.core.guard(|| {
-            self.decoder.decode(&latent, &mut |chunk| {
+        let (core, decoder) = (&self.core, &mut self.decoder);
+        let outcome = core.guard(|| {
+            decoder.decode(&latent, &mut |chunk| {
                 let waiting = Instant::now();
                 let delivered = job.emit_chunk(chunk);
                 blocked += waiting.elapsed();
                 match delivered {
                     Ok(()) if !job.is_over() => {
-                        self.core.metrics().items_out(1);
+                        core.metrics().items_out(1);
                         ControlFlow::Continue(())
                     }
                     Ok(()) | Err(ChunkRefusal::JobOver) => ControlFlow::Break(()),
@@ -54,9 +63,11 @@ impl<V: DecodeLatent> VaeDecoder<V> {
                 }
             })
         });
+        self.decoder.rest();
         self.core.metrics().busy(started.elapsed().saturating_sub(blocked));
         self.core.metrics().blocked(blocked);
         job.note(|record| record.seconds.decode = started.elapsed().as_secs_f64());
+        drop(lease);
         match (outcome, stalled) {
             (Err(cause), _) => ticket.fail(self.core.name(), cause),
             (Ok(()), Some(patience)) => {

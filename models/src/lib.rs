@@ -11,6 +11,7 @@ pub mod bundle;
 mod config_limits;
 pub mod device;
 pub mod error;
+pub mod footprint;
 pub mod generation;
 pub mod mask_strategy;
 pub mod nn;

@@ -1,5 +1,6 @@
 //! Every capacity and limit of the graph, with its default.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use sora_actors::ConsumerLimits;
@@ -19,6 +20,28 @@ pub struct GraphLimits {
     pub token_slots: usize,
     /// How a consumer that is slower than the graph is treated.
     pub consumer: ConsumerLimits,
+    /// How much memory there is, and what it is used for.
+    pub memory: MemoryLimits,
+}
+
+/// Memory for models and videos.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Bytes that the whole program may take.
+    pub budget_bytes: u64,
+    /// Blocks that each stage reads ahead while it computes (concurrent inference); 0 reads each when it is needed.
+    pub read_ahead: usize,
+    /// Whether blocks stay in memory between sweeps where there is room (dynamic loading).
+    pub retain: bool,
+    /// Bytes a second at which weights are read at most, to rehearse a slower disk.
+    pub read_limit: Option<NonZeroU64>,
+}
+
+impl Default for MemoryLimits {
+    /// No limit: blocks stay once they are read.
+    fn default() -> Self {
+        Self { budget_bytes: u64::MAX, read_ahead: 1, retain: true, read_limit: None }
+    }
 }
 
 impl Default for GraphLimits {
@@ -32,6 +55,7 @@ impl Default for GraphLimits {
             sweep_limit: 8,
             token_slots: 2,
             consumer: ConsumerLimits { chunk_backlog: 2, patience: Duration::from_secs(120) },
+            memory: MemoryLimits::default(),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Why the pipeline does not start, or does not take a prompt.
 
+use sora_actors::memory::OverBudget;
 use sora_actors::messages::GenerationRequest;
 use sora_models::ModelError;
+
+use crate::plan::MemoryPlan;
 
 /// Why the pipeline does not start.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,10 @@ pub enum PipelineError {
     #[error(transparent)]
     Model(#[from] ModelError),
 
+    /// Not even what never leaves memory fits the budget.
+    #[error("the memory budget is too small for this model: {0}")]
+    OverBudget(#[from] OverBudget),
+
     /// The operating system refuses to start a thread.
     #[error("a thread for a stage cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -49,6 +56,12 @@ pub enum SubmitError {
         /// What was submitted.
         request: Box<GenerationRequest>,
     },
+
+    /// The video takes more memory than there is.
+    #[error(
+        "the memory budget is too small: give it more, or make the video smaller or shorter\n{0}"
+    )]
+    OverBudget(Box<MemoryPlan>),
 
     /// The request cannot be fulfilled by this model.
     #[error(transparent)]

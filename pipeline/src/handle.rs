@@ -9,7 +9,10 @@ use sora_models::bundle::ModelBundle;
 use crate::config::GraphLimits;
 use crate::error::{PipelineError, SubmitError};
 use crate::open_sora;
-use crate::pipeline_actor::{Cancel, Job, Observe, PipelineActor, RequestCheck, ShutDown, Submit};
+use crate::pipeline_actor::{
+    Cancel, Job, Observe, PipelineActor, RequestCheck, SetMemory, ShutDown, Submit,
+};
+use crate::plan::{MemoryPlan, ModelMemory};
 use crate::snapshot::PipelineSnapshot;
 use crate::topology::{GraphCompute, launch};
 
@@ -32,8 +35,18 @@ impl PipelineHandle {
         limits: &GraphLimits,
     ) -> Result<Self, PipelineError> {
         limits.check()?;
-        let compute = open_sora::load(bundle, dtype, device, limits.workers)?;
-        Self::launch(compute, limits, Box::new(GenerationRequest::check))
+        let memory = ModelMemory::of(bundle, dtype)?;
+        let compute = open_sora::load(bundle, dtype, device, limits, &memory)?;
+        let ledger = compute.ledger.clone();
+        let (workers, read_ahead) = (limits.workers, limits.memory.read_ahead);
+        let check = move |request: &GenerationRequest| {
+            request.check()?;
+            let size = request.video_settings().size;
+            let budget_bytes = ledger.observe().budget_bytes;
+            let plan = MemoryPlan::new(&memory, size, workers, read_ahead, budget_bytes)?;
+            if plan.fits() { Ok(()) } else { Err(SubmitError::OverBudget(Box::new(plan))) }
+        };
+        Self::launch(compute, limits, Box::new(check))
     }
 
     /// Starts a graph over any computation; `check` says what it cannot do. Call it within an actix system.
@@ -72,6 +85,13 @@ impl PipelineHandle {
     /// What the pipeline looks like now; `None` when it has ended.
     pub async fn observe(&self) -> Option<PipelineSnapshot> {
         self.actor.send(Observe).await.ok()
+    }
+
+    /// Changes the memory budget while the pipeline runs, as when a phone warns: blocks that are kept go at once, work under
+    /// way finishes, and what no longer fits fails alone.
+    pub async fn set_memory(&self, budget_bytes: u64) {
+        // An actor that is gone holds no memory.
+        let _ = self.actor.send(SetMemory { budget_bytes }).await;
     }
 
     /// Takes no more prompts, finishes what is under way, and returns when all threads have ended. Consumers must go on

@@ -7,13 +7,14 @@ mod handle;
 pub mod open_sora;
 pub mod output;
 mod pipeline_actor;
+pub mod plan;
 pub mod sidecar;
 pub mod sinks;
 pub mod snapshot;
 pub mod topology;
 mod whole_file;
 
-pub use config::GraphLimits;
+pub use config::{GraphLimits, MemoryLimits};
 pub use error::{PipelineError, SubmitError};
 pub use handle::PipelineHandle;
 pub use pipeline_actor::{Job, RequestCheck};

@@ -1,18 +1,22 @@
 //! The graph's computation out of a model.
 
 use candle_core::{DType, Device};
+use sora_actors::LoaderOf;
+use sora_actors::block_loader::{LoaderSettings, ReadLimit};
+use sora_actors::memory::MemoryLedger;
 use sora_actors::open_sora::{
-    GuidedDenoiser, ResidentBlocks, TextEncoder, VideoDecoder, share_blocks,
+    CheckpointBlocks, GuidedDenoiser, Stdit3Span, TextEncoder, VideoDecoder, share_blocks,
 };
 use sora_models::bundle::{ModelBundle, PartName};
 use sora_models::stdit3::Stdit3Ends;
-use sora_models::vae::VideoVae;
 
+use crate::config::{GraphLimits, MemoryLimits};
 use crate::error::PipelineError;
-use crate::topology::GraphCompute;
+use crate::plan::ModelMemory;
+use crate::topology::{GraphCompute, attach_loader};
 
 /// What the stages compute with when they run Open-Sora.
-pub type OpenSoraCompute = GraphCompute<TextEncoder, GuidedDenoiser, ResidentBlocks, VideoDecoder>;
+pub type OpenSoraCompute = GraphCompute<TextEncoder, GuidedDenoiser, Stdit3Span, VideoDecoder>;
 
 /// Finds out, without loading anything, whether so many workers can share a model's blocks.
 ///
@@ -26,31 +30,90 @@ pub fn check_workers(bundle: &ModelBundle, workers: usize) -> Result<(), Pipelin
     Ok(())
 }
 
-/// Loads a model for a graph of `workers` workers: the transformer and the decoder into memory, the text encoder block by
-/// block when prompts come.
+/// Loads what a model always holds in memory, and prepares the loaders of its blocks for a graph within `limits`. `memory`
+/// is what [`ModelMemory::of`] says of the same model and dtype.
 ///
 /// # Errors
-/// Weights cannot be read, or there are more workers than blocks.
+/// Weights cannot be read, the budget is smaller than what stays in memory, or there are more workers than blocks.
 pub fn load(
     bundle: &ModelBundle,
     dtype: DType,
     device: &Device,
-    workers: usize,
+    limits: &GraphLimits,
+    memory: &ModelMemory,
 ) -> Result<OpenSoraCompute, PipelineError> {
-    check_workers(bundle, workers)?;
+    check_workers(bundle, limits.workers)?;
+    let ledger = MemoryLedger::with_base(limits.memory.budget_bytes, memory.base_bytes())?;
+    let weights = |part| bundle.part(part).weights(dtype, device);
+    let (t5, stdit3, vae) =
+        (weights(PartName::T5), weights(PartName::Stdit3), weights(PartName::Vae));
+    let settings = NetworkSettings::new(memory, limits);
+    let mut loaders = Vec::new();
+
+    let blocks = CheckpointBlocks::t5(&t5, bundle.t5_config())?;
+    let (loader, t5_blocks) = attach_loader(LoaderOf::PromptEmbedder, blocks, settings.t5, &ledger);
+    loaders.push(loader);
+
     let config = bundle.stdit3_config();
-    let weights = bundle.part(PartName::Stdit3).weights(dtype, device);
-    let spans = share_blocks(config.blocks(), workers)
-        .into_iter()
-        .map(|span| ResidentBlocks::load(&weights, config, span))
-        .collect::<Result<_, _>>()?;
+    let mut spans = Vec::new();
+    for (worker, span) in share_blocks(config.blocks(), limits.workers).into_iter().enumerate() {
+        let blocks = CheckpointBlocks::stdit3(&stdit3, config, span)?;
+        let owner = LoaderOf::StditWorker(worker);
+        let (loader, feed) = attach_loader(owner, blocks, settings.stdit3.clone(), &ledger);
+        loaders.push(loader);
+        spans.push(Stdit3Span::new(feed));
+    }
+
+    let parts = CheckpointBlocks::decoder(&vae, bundle.vae_config())?;
+    let (loader, parts) = attach_loader(LoaderOf::VaeDecoder, parts, settings.decoder, &ledger);
+    loaders.push(loader);
+
     let tokenizer = bundle.tokenizer(config.model_max_length)?;
-    let vae_weights = bundle.part(PartName::Vae).weights(dtype, device);
-    let vae = VideoVae::load(&vae_weights, bundle.vae_config())?;
+    let text_encoder = bundle.text_encoder(dtype, device);
+    let ends = Stdit3Ends::load(&stdit3, config)?;
     Ok(GraphCompute {
-        encoder: TextEncoder::new(tokenizer, bundle.text_encoder(dtype, device)),
-        denoiser: GuidedDenoiser::new(Stdit3Ends::load(&weights, config)?),
+        encoder: TextEncoder::new(tokenizer, text_encoder, t5_blocks, memory.embedding()),
+        denoiser: GuidedDenoiser::new(ends, memory.denoising(limits.workers)),
         spans,
-        decoder: VideoDecoder::new(vae, device),
+        decoder: VideoDecoder::new(
+            parts,
+            bundle.vae_config().clone(),
+            memory.decoder.block_bytes,
+            dtype,
+            device,
+        ),
+        loaders,
+        ledger,
     })
+}
+
+/// How each network's loader uses memory and time.
+struct NetworkSettings {
+    t5: LoaderSettings,
+    stdit3: LoaderSettings,
+    decoder: LoaderSettings,
+}
+
+impl NetworkSettings {
+    /// The transformer's blocks are kept before those of the other networks, which run once a prompt and once a video: these
+    /// are kept only where they leave room for all of the transformer.
+    fn new(memory: &ModelMemory, limits: &GraphLimits) -> Self {
+        let MemoryLimits { budget_bytes, read_ahead, retain, read_limit } = limits.memory;
+        let free = budget_bytes.saturating_sub(memory.base_bytes());
+        let transformer = memory.stdit3.resident_bytes;
+        let with_decoder = transformer + memory.decoder.resident_bytes;
+        let with_all = with_decoder + memory.t5.resident_bytes;
+        let read_limit = read_limit.map(|limit| ReadLimit::new(limit.get() as f64));
+        let settings = |retain, across_sweeps| LoaderSettings {
+            read_ahead,
+            retain,
+            across_sweeps: across_sweeps && read_ahead > 0,
+            read_limit: read_limit.clone(),
+        };
+        Self {
+            t5: settings(retain && with_all <= free, false),
+            stdit3: settings(retain, true),
+            decoder: settings(retain && with_decoder <= free, false),
+        }
+    }
 }

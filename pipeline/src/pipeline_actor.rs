@@ -5,10 +5,10 @@ use std::sync::Weak;
 
 use actix::{Actor, Context, Handler, Message, MessageResult, ResponseFuture};
 use sora_actors::channel::{ChannelProbe, Sender};
+use sora_actors::memory::MemoryLedger;
 use sora_actors::messages::{GenerationRequest, JobEvent, JobId};
 use sora_actors::stage::{StageHealth, StageThread};
 use sora_actors::{ConsumerLimits, JobContext, JobEvents, JobTicket, Slots};
-use sora_models::ModelError;
 use sora_telemetry::{record_queue_depth, record_refusal};
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::snapshot::{ChannelSnapshot, JobSnapshot, PipelineSnapshot, StageSnaps
 use crate::topology::Graph;
 
 /// Says what the model cannot do, before any work is done.
-pub type RequestCheck = Box<dyn Fn(&GenerationRequest) -> Result<(), ModelError> + Send>;
+pub type RequestCheck = Box<dyn Fn(&GenerationRequest) -> Result<(), SubmitError> + Send>;
 
 /// An accepted prompt.
 pub struct Job {
@@ -43,6 +43,14 @@ pub(crate) struct Cancel(pub(crate) JobId);
 #[rtype(result = "PipelineSnapshot")]
 pub(crate) struct Observe;
 
+/// Changes the memory budget.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SetMemory {
+    /// Bytes that the whole program may take from now on.
+    pub(crate) budget_bytes: u64,
+}
+
 /// Takes no more prompts; the answer comes when all threads have ended.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -62,6 +70,7 @@ pub(crate) struct PipelineActor {
     jobs: BTreeMap<JobId, Weak<JobContext>>,
     channels: Vec<ChannelProbe>,
     slots: Slots,
+    ledger: MemoryLedger,
     health: Vec<StageHealth>,
     stages: Vec<StageThread>,
     ended: (watch::Sender<bool>, watch::Receiver<bool>),
@@ -69,7 +78,7 @@ pub(crate) struct PipelineActor {
 
 impl PipelineActor {
     pub(crate) fn new(graph: Graph, limits: &GraphLimits, check: RequestCheck) -> Self {
-        let Graph { intake, channels, stages, slots } = graph;
+        let Graph { intake, channels, stages, slots, ledger } = graph;
         Self {
             intake: Some(intake),
             check,
@@ -79,6 +88,7 @@ impl PipelineActor {
             jobs: BTreeMap::new(),
             channels,
             slots,
+            ledger,
             health: stages.iter().map(|stage| stage.health().clone()).collect(),
             stages,
             ended: watch::channel(false),
@@ -129,6 +139,7 @@ impl PipelineActor {
             channels: channels.collect(),
             stages: stages.collect(),
             free_token_slots: self.slots.free(),
+            memory: self.ledger.observe(),
         }
     }
 
@@ -177,6 +188,14 @@ impl Handler<Observe> for PipelineActor {
 
     fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.observe())
+    }
+}
+
+impl Handler<SetMemory> for PipelineActor {
+    type Result = ();
+
+    fn handle(&mut self, SetMemory { budget_bytes }: SetMemory, _: &mut Self::Context) {
+        self.ledger.set_budget(budget_bytes);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sora_actors::JobPhase;
+use sora_actors::memory::LedgerSnapshot;
 use sora_actors::messages::JobId;
 
 /// The pipeline at one moment.
@@ -17,6 +18,8 @@ pub struct PipelineSnapshot {
     pub stages: Vec<StageSnapshot>,
     /// Token slots that no job occupies.
     pub free_token_slots: usize,
+    /// The account of memory.
+    pub memory: LedgerSnapshot,
 }
 
 /// One job at one moment.

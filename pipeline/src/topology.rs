@@ -1,10 +1,14 @@
 //! The graph: the only place that creates channels and starts stages.
 
+use sora_actors::block_loader::{
+    BlockFeed, BlockLoader, LoadBlocks, LoaderChannels, LoaderSettings,
+};
 use sora_actors::channel::{ChannelProbe, Sender, bounded};
 use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
-use sora_actors::stage::StageThread;
+use sora_actors::memory::MemoryLedger;
+use sora_actors::stage::{Stage, StageThread};
 use sora_actors::{
-    DenoiseController, JobTicket, PromptEmbedder, RingHop, Slots, StditWorker, VaeDecoder,
+    DenoiseController, JobTicket, LoaderOf, PromptEmbedder, RingHop, Slots, StditWorker, VaeDecoder,
 };
 
 use crate::config::GraphLimits;
@@ -20,6 +24,32 @@ pub struct GraphCompute<E, D, S, V> {
     pub spans: Vec<S>,
     /// The video decoder.
     pub decoder: V,
+    /// What brings blocks to the stages; none where the stages hold their blocks themselves.
+    pub loaders: Vec<AttachedLoader>,
+    /// The account of all memory.
+    pub ledger: MemoryLedger,
+}
+
+/// A block loader that is joined to the stage it serves, and not started yet.
+pub struct AttachedLoader {
+    stage: Box<dyn Stage>,
+    channels: [ChannelProbe; 2],
+}
+
+/// Joins a loader to the stage that will use its blocks.
+pub fn attach_loader<L: LoadBlocks + 'static>(
+    owner: LoaderOf,
+    blocks: L,
+    settings: LoaderSettings,
+    ledger: &MemoryLedger,
+) -> (AttachedLoader, BlockFeed<L::Block>) {
+    let inbox = bounded(&format!("{owner}_wishes"), LoaderChannels::<L::Block>::INBOX_CAPACITY);
+    let deliveries =
+        bounded(&format!("{owner}_blocks"), LoaderChannels::<L::Block>::DELIVERY_CAPACITY);
+    let channels = [inbox.0.probe(), deliveries.0.probe()];
+    let (loader, feed) =
+        BlockLoader::new(owner, blocks, settings, ledger, LoaderChannels { inbox, deliveries });
+    (AttachedLoader { stage: Box::new(loader), channels }, feed)
 }
 
 /// A running graph. It ends by itself, stage after stage, when `intake` is dropped.
@@ -32,6 +62,8 @@ pub struct Graph {
     pub stages: Vec<StageThread>,
     /// The token slots.
     pub slots: Slots,
+    /// The account of all memory.
+    pub ledger: MemoryLedger,
 }
 
 /// Joins the stages together and starts them.
@@ -51,12 +83,12 @@ where
     S: BlockSpan<Activation = D::Activation> + 'static,
     V: DecodeLatent + 'static,
 {
-    let GraphCompute { encoder, denoiser, spans, decoder } = compute;
+    let GraphCompute { encoder, denoiser, spans, decoder, loaders, ledger } = compute;
     limits.check()?;
     let slots = Slots::new(limits.token_slots);
     let (intake, requests) = bounded("requests", limits.queue_capacity);
-    // One more place for the message that no more jobs come.
-    let (to_controller, inbox) = bounded("controller", limits.token_slots + 1);
+    // Two more places: for a rest, and for the message that no more jobs come.
+    let (to_controller, inbox) = bounded("controller", limits.token_slots + 2);
     let (to_decoder, latents) = bounded("latents", limits.token_slots);
     let mut channels = vec![intake.probe(), to_controller.probe()];
     let mut stages = Vec::new();
@@ -65,7 +97,8 @@ where
     let mut next = RingHop::Controller(to_controller.clone());
     let (mut workers, mut ring_channels) = (Vec::new(), Vec::new());
     for (index, span) in spans.into_iter().enumerate().rev() {
-        let (to_worker, tokens) = bounded(&format!("ring_{index}"), limits.token_slots);
+        // One more place for a rest.
+        let (to_worker, tokens) = bounded(&format!("ring_{index}"), limits.token_slots + 1);
         ring_channels.push(to_worker.probe());
         workers.push(StditWorker::new(index, span, tokens, next));
         next = RingHop::Worker(to_worker);
@@ -73,13 +106,25 @@ where
     channels.extend(ring_channels.into_iter().rev());
     channels.push(to_decoder.probe());
 
-    let embedder =
-        PromptEmbedder::new(encoder, requests, limits.sweep_limit, slots.clone(), to_controller);
+    let embedder = PromptEmbedder::new(
+        encoder,
+        requests,
+        limits.sweep_limit,
+        slots.clone(),
+        to_controller,
+        ledger.clone(),
+    );
+    let controller = DenoiseController::new(denoiser, inbox, next, to_decoder, ledger.clone());
     stages.push(StageThread::spawn(embedder)?);
-    stages.push(StageThread::spawn(DenoiseController::new(denoiser, inbox, next, to_decoder))?);
+    stages.push(StageThread::spawn(controller)?);
     for worker in workers.into_iter().rev() {
         stages.push(StageThread::spawn(worker)?);
     }
-    stages.push(StageThread::spawn(VaeDecoder::new(decoder, latents))?);
-    Ok(Graph { intake, channels, stages, slots })
+    stages.push(StageThread::spawn(VaeDecoder::new(decoder, latents, ledger.clone()))?);
+    // Each ends when the stage that it serves has.
+    for AttachedLoader { stage, channels: probes } in loaders {
+        channels.extend(probes);
+        stages.push(StageThread::spawn(stage)?);
+    }
+    Ok(Graph { intake, channels, stages, slots, ledger })
 }

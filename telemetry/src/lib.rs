@@ -6,9 +6,10 @@
 mod exporter;
 pub mod names;
 mod recorders;
+pub mod timeline;
 
 pub use exporter::{MetricsPage, TelemetryError, install, install_with_listener};
 pub use recorders::{
-    ChannelMetrics, DenoiseMetrics, PromptOutcome, StageMetrics, record_prompt, record_queue_depth,
-    record_refusal,
+    ChannelMetrics, DenoiseMetrics, LoaderMetrics, MemoryMetrics, PromptOutcome, StageMetrics,
+    record_prompt, record_queue_depth, record_refusal,
 };

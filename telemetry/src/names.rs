@@ -9,6 +9,10 @@ pub const LABEL_STAGE: &str = "stage";
 pub const LABEL_CHANNEL: &str = "channel";
 /// Label: what became of a prompt.
 pub const LABEL_OUTCOME: &str = "outcome";
+/// Label: which stage a block loader serves.
+pub const LABEL_LOADER: &str = "loader";
+/// Label: what memory is held for.
+pub const LABEL_USE: &str = "use";
 /// Outcome: the video is complete.
 pub const OUTCOME_FINISHED: &str = "finished";
 /// Outcome: a stage failed.
@@ -42,6 +46,22 @@ pub const DENOISE_STEPS_LEAPT: &str = "sora_denoise_steps_leapt_total";
 pub const DENOISE_STEPS_COASTED: &str = "sora_denoise_steps_coasted_total";
 /// Cosine between the velocities of consecutive evaluations.
 pub const DENOISE_DRIFT_COSINE_RATIO: &str = "sora_denoise_drift_cosine_ratio";
+
+/// Blocks of weights that were read.
+pub const BLOCK_LOADS: &str = "sora_block_loads_total";
+/// Bytes of weights that were read, as stored.
+pub const BLOCK_READ_BYTES: &str = "sora_block_read_bytes_total";
+/// Blocks of weights that were in memory already.
+pub const BLOCK_HITS: &str = "sora_block_hits_total";
+/// Seconds of each read of a block; the sum is the time spent loading.
+pub const BLOCK_LOAD_SECONDS: &str = "sora_block_load_seconds";
+/// Seconds of each wait of a stage for its next block; the sum is what loading cost.
+pub const BLOCK_WAIT_SECONDS: &str = "sora_block_wait_seconds";
+
+/// Bytes that the models and videos may take.
+pub const MEMORY_BUDGET_BYTES: &str = "sora_memory_budget_bytes";
+/// Bytes that are held, by use.
+pub const MEMORY_USED_BYTES: &str = "sora_memory_used_bytes";
 
 /// Prompts that are over, by outcome.
 pub const PROMPTS: &str = "sora_prompts_total";
@@ -128,6 +148,33 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Histogram(COSINES),
         help: "Cosine between the velocities of consecutive evaluations",
     },
+    Metric { name: BLOCK_LOADS, kind: Kind::Counter, help: "Blocks of weights that were read" },
+    Metric {
+        name: BLOCK_READ_BYTES,
+        kind: Kind::Counter,
+        help: "Bytes of weights that were read, as stored",
+    },
+    Metric {
+        name: BLOCK_HITS,
+        kind: Kind::Counter,
+        help: "Blocks of weights that were in memory already",
+    },
+    Metric {
+        name: BLOCK_LOAD_SECONDS,
+        kind: Kind::Histogram(SECONDS),
+        help: "Seconds of each read of a block",
+    },
+    Metric {
+        name: BLOCK_WAIT_SECONDS,
+        kind: Kind::Histogram(SECONDS),
+        help: "Seconds of each wait of a stage for its next block",
+    },
+    Metric {
+        name: MEMORY_BUDGET_BYTES,
+        kind: Kind::Gauge,
+        help: "Bytes that models and videos may take",
+    },
+    Metric { name: MEMORY_USED_BYTES, kind: Kind::Gauge, help: "Bytes that are held, by use" },
     Metric { name: PROMPTS, kind: Kind::Counter, help: "Prompts that are over, by outcome" },
     Metric {
         name: PROMPT_SECONDS,

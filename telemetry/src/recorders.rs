@@ -125,6 +125,73 @@ impl Default for DenoiseMetrics {
     }
 }
 
+/// Blocks of one loader, and the waits for them.
+#[derive(Clone)]
+pub struct LoaderMetrics {
+    loads: Counter,
+    read_bytes: Counter,
+    hits: Counter,
+    load_seconds: Histogram,
+    wait_seconds: Histogram,
+}
+
+impl LoaderMetrics {
+    /// Recorder for the loader that serves the stage of this name.
+    pub fn new(stage: &str) -> Self {
+        let labels = [(names::LABEL_LOADER, stage.to_string())];
+        Self {
+            loads: counter!(names::BLOCK_LOADS, &labels),
+            read_bytes: counter!(names::BLOCK_READ_BYTES, &labels),
+            hits: counter!(names::BLOCK_HITS, &labels),
+            load_seconds: histogram!(names::BLOCK_LOAD_SECONDS, &labels),
+            wait_seconds: histogram!(names::BLOCK_WAIT_SECONDS, &labels),
+        }
+    }
+
+    /// A block of so many stored bytes was read in this time.
+    pub fn loaded(&self, stored_bytes: u64, duration: Duration) {
+        self.loads.increment(1);
+        self.read_bytes.increment(stored_bytes);
+        self.load_seconds.record(duration.as_secs_f64());
+    }
+
+    /// A block was in memory already.
+    pub fn found(&self) {
+        self.hits.increment(1);
+    }
+
+    /// The stage waited this long for its next block.
+    pub fn waited(&self, duration: Duration) {
+        self.wait_seconds.record(duration.as_secs_f64());
+    }
+}
+
+/// The budget of memory and what is held of it.
+pub struct MemoryMetrics {
+    budget: Gauge,
+    used: Vec<Gauge>,
+}
+
+impl MemoryMetrics {
+    /// Recorder for memory that is held for these uses.
+    pub fn new<const N: usize>(uses: [&'static str; N]) -> Self {
+        let used = uses.map(|name| gauge!(names::MEMORY_USED_BYTES, names::LABEL_USE => name));
+        Self { budget: gauge!(names::MEMORY_BUDGET_BYTES), used: used.into() }
+    }
+
+    /// The budget is this many bytes now.
+    pub fn budget(&self, bytes: u64) {
+        self.budget.set(bytes as f64);
+    }
+
+    /// So many bytes are held now for the use at this place of the list.
+    pub fn used(&self, purpose: usize, bytes: u64) {
+        if let Some(gauge) = self.used.get(purpose) {
+            gauge.set(bytes as f64);
+        }
+    }
+}
+
 /// What became of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromptOutcome {

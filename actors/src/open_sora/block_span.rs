@@ -1,13 +1,12 @@
 //! A worker's share of the transformer.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use candle_core::Tensor;
 use sora_models::probe::NoProbe;
-use sora_models::stdit3::{Stdit3Block, Stdit3Config, StepContext};
-use sora_models::weights::Weights;
+use sora_models::stdit3::{Stdit3Block, StepContext};
 
+use crate::block_loader::{BlockFeed, LoadedBlock};
 use crate::compute::{BlockSpan, Computed};
 
 /// What goes through the blocks in one step of one job.
@@ -17,41 +16,37 @@ pub struct StepTokens {
     pub(super) step: StepContext,
 }
 
-/// Consecutive blocks that stay in memory.
-pub struct ResidentBlocks {
-    blocks: Vec<Arc<Stdit3Block>>,
+/// A worker's blocks, as its loader brings them.
+pub struct Stdit3Span {
+    blocks: BlockFeed<Stdit3Block>,
 }
 
-impl ResidentBlocks {
-    /// Reads the blocks of `span` out of the checkpoint whose root is `weights`.
-    ///
-    /// # Errors
-    /// A tensor is missing or has another shape.
-    pub fn load(
-        weights: &Weights,
-        config: &Stdit3Config,
-        span: Range<usize>,
-    ) -> sora_models::Result<Self> {
-        let blocks = span.map(|index| Stdit3Block::load(weights, config, index).map(Arc::new));
-        Ok(Self { blocks: blocks.collect::<sora_models::Result<_>>()? })
+impl Stdit3Span {
+    /// A span whose blocks come out of `blocks`.
+    pub fn new(blocks: BlockFeed<Stdit3Block>) -> Self {
+        Self { blocks }
     }
 }
 
-impl BlockSpan for ResidentBlocks {
+impl BlockSpan for Stdit3Span {
     type Activation = StepTokens;
-    type Block = Arc<Stdit3Block>;
+    type Block = LoadedBlock<Stdit3Block>;
 
     fn block_count(&self) -> usize {
-        self.blocks.len()
+        self.blocks.block_count()
     }
 
-    fn acquire(&mut self, index: usize) -> Computed<Arc<Stdit3Block>> {
-        Ok(self.blocks[index].clone())
+    fn acquire(&mut self, index: usize) -> Computed<Self::Block> {
+        self.blocks.acquire(index)
     }
 
-    fn run(&self, block: &Arc<Stdit3Block>, activation: &mut StepTokens) -> Computed<()> {
+    fn run(&self, block: &Self::Block, activation: &mut StepTokens) -> Computed<()> {
         activation.tokens = block.forward(&activation.tokens, &activation.step, &mut NoProbe)?;
         Ok(())
+    }
+
+    fn rest(&mut self) {
+        self.blocks.rest();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rectified-flow sampling with guidance, around blocks that run elsewhere.
 
 use sora_models::ModelError;
+use sora_models::footprint::{ActivationBytes, denoising_bytes};
 use sora_models::probe::NoProbe;
 use sora_models::rflow::DenoiseRun;
 use sora_models::stdit3::{PromptContext, Stdit3Ends, StepInput};
@@ -12,6 +13,30 @@ use crate::messages::{GenerationRequest, Latent, PromptEmbedding};
 /// The transformer's ends and the sampler.
 pub struct GuidedDenoiser {
     ends: Stdit3Ends,
+    memory: DenoisingMemory,
+}
+
+/// What denoising takes besides blocks that are kept or read ahead.
+#[derive(Debug, Clone, Copy)]
+pub struct DenoisingMemory {
+    /// The largest block.
+    pub block_bytes: u64,
+    /// Workers, each with a block and a token at work.
+    pub workers: usize,
+}
+
+impl DenoisingMemory {
+    /// Bytes for jobs with these activations in flight together.
+    pub fn bytes(&self, jobs: &[ActivationBytes]) -> u64 {
+        if jobs.is_empty() {
+            return 0;
+        }
+        let carried: u64 = jobs.iter().map(|job| job.carried).sum();
+        let working = jobs.iter().map(|job| job.working).max().unwrap_or(0);
+        // A worker without a token has a block in hand, but no activations.
+        let busy = self.workers.min(jobs.len()) as u64;
+        self.workers as u64 * self.block_bytes + busy * working + carried
+    }
 }
 
 /// One job's sampling.
@@ -26,14 +51,23 @@ pub struct SamplingRun {
 
 impl GuidedDenoiser {
     /// Sampling with these ends.
-    pub fn new(ends: Stdit3Ends) -> Self {
-        Self { ends }
+    pub fn new(ends: Stdit3Ends, memory: DenoisingMemory) -> Self {
+        Self { ends, memory }
     }
 }
 
 impl Denoise for GuidedDenoiser {
     type Run = SamplingRun;
     type Activation = StepTokens;
+
+    fn working_bytes(&self, in_flight: &[&GenerationRequest]) -> u64 {
+        let (config, dtype) = (self.ends.config(), self.ends.weights().dtype());
+        let of_job = |request: &&GenerationRequest| {
+            // A video that is too small fails when it starts, whatever memory it gets.
+            denoising_bytes(config, request.video_settings().size, dtype).ok()
+        };
+        self.memory.bytes(&in_flight.iter().filter_map(of_job).collect::<Vec<_>>())
+    }
 
     fn start(
         &self,

@@ -1,8 +1,10 @@
-//! Prompts through T5, one block of weights in memory at a time.
+//! Prompts through T5, block by block.
 
+use sora_models::footprint::ActivationBytes;
 use sora_models::probe::NoProbe;
 use sora_models::t5::{PromptTokenizer, T5Block, T5Encoder, T5Pass, TokenBatch, TokenizedPrompt};
 
+use crate::block_loader::{BlockFeed, LoadedBlock};
 use crate::compute::{BlockSpan, Computed, EmbedPrompts, EmbeddedPrompt};
 use crate::messages::{GenerationRequest, PromptEmbedding};
 
@@ -10,6 +12,25 @@ use crate::messages::{GenerationRequest, PromptEmbedding};
 pub struct TextEncoder {
     tokenizer: PromptTokenizer,
     encoder: T5Encoder,
+    blocks: BlockFeed<T5Block>,
+    memory: EmbeddingMemory,
+}
+
+/// What embedding takes besides blocks that are kept or read ahead.
+#[derive(Debug, Clone, Copy)]
+pub struct EmbeddingMemory {
+    /// The largest block.
+    pub block_bytes: u64,
+    /// The activations of a prompt of the greatest length.
+    pub activations: ActivationBytes,
+}
+
+impl EmbeddingMemory {
+    /// Bytes for a sweep of so many prompts.
+    pub fn bytes(&self, prompts: usize) -> u64 {
+        let carried = self.activations.carried * prompts as u64;
+        self.block_bytes + self.activations.working + carried
+    }
 }
 
 /// A prompt on its way through the blocks.
@@ -20,30 +41,43 @@ pub struct PromptPass {
 }
 
 impl TextEncoder {
-    /// The encoder of a model, and its tokenizer.
-    pub fn new(tokenizer: PromptTokenizer, encoder: T5Encoder) -> Self {
-        Self { tokenizer, encoder }
+    /// The encoder of a model with blocks out of `blocks`, and its tokenizer.
+    pub fn new(
+        tokenizer: PromptTokenizer,
+        encoder: T5Encoder,
+        blocks: BlockFeed<T5Block>,
+        memory: EmbeddingMemory,
+    ) -> Self {
+        Self { tokenizer, encoder, blocks, memory }
     }
 }
 
 impl BlockSpan for TextEncoder {
     type Activation = PromptPass;
-    type Block = T5Block;
+    type Block = LoadedBlock<T5Block>;
 
     fn block_count(&self) -> usize {
-        self.encoder.config().num_layers
+        self.blocks.block_count()
     }
 
-    fn acquire(&mut self, index: usize) -> Computed<T5Block> {
-        Ok(T5Block::load(self.encoder.weights(), self.encoder.config(), index)?)
+    fn acquire(&mut self, index: usize) -> Computed<Self::Block> {
+        self.blocks.acquire(index)
     }
 
-    fn run(&self, block: &T5Block, activation: &mut PromptPass) -> Computed<()> {
+    fn rest(&mut self) {
+        self.blocks.rest();
+    }
+
+    fn run(&self, block: &Self::Block, activation: &mut PromptPass) -> Computed<()> {
         Ok(activation.pass.advance(block, &mut NoProbe)?)
     }
 }
 
 impl EmbedPrompts for TextEncoder {
+    fn working_bytes(&self, requests: &[&GenerationRequest]) -> u64 {
+        self.memory.bytes(requests.len())
+    }
+
     fn begin(&self, request: &GenerationRequest) -> Computed<PromptPass> {
         let caption = request.caption()?;
         let tokenized = self.tokenizer.tokenize(&caption)?;

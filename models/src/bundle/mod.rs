@@ -148,6 +148,11 @@ impl ModelBundle {
         }
     }
 
+    /// The sizes of the text encoder.
+    pub fn t5_config(&self) -> &T5Config {
+        &self.t5_config
+    }
+
     /// The sizes of the diffusion transformer.
     pub fn stdit3_config(&self) -> &Stdit3Config {
         &self.stdit3_config

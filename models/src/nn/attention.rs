@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// Scores held at a time, in elements: 64 MiB in f32. Our choice: far above what a core's caches hold, so larger slabs
 /// gain nothing, and small beside a block's weights.
-const SLAB_SCORES: usize = 1 << 24;
+pub(crate) const SLAB_SCORES: usize = 1 << 24;
 
 /// `softmax(q k^T * scale + bias) v`, in slabs of sequences, or of queries where one sequence is too long, so that the
 /// scores of a long video are never in memory all at once.

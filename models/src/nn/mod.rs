@@ -10,6 +10,7 @@ pub mod rope;
 mod rows;
 
 pub use activation::{gelu, silu, softmax};
+pub(crate) use attention::SLAB_SCORES as ATTENTION_SLAB_SCORES;
 pub use attention::scaled_dot_product_attention;
 pub use conv::{CausalConv3d, Conv2d, Window};
 pub use embeddings::{PositionScale, sin_cos_positions_2d, sinusoidal_embedding};

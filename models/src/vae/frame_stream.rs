@@ -1,118 +1,182 @@
-//! Latents to pixels, some frames at a time.
+//! Latents to pixels in two passes: all of time first, then some frames at a time.
+//!
+//! Each pass needs the weights of one network only, so that they need not be in memory together. What lies between the
+//! passes is small: a few kilobytes a frame.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use super::VideoVae;
+use super::VaeConfig;
+use super::spatial::SpatialDecoder;
+use super::temporal::TemporalDecoder;
+use super::video_vae::{SPATIAL_WEIGHTS, TEMPORAL_WEIGHTS};
 use crate::error::{ModelError, Result};
 use crate::probe::{NoProbe, Probe};
+use crate::weights::Weights;
 
-/// The frames of a video, decoded as they are asked for.
-///
-/// Each item is `[B, 3, n, H, W]` with the next `n` frames; `n` is the micro batch size, and less only at the
-/// end. What is kept between items are the spatial latents of at most one chunk and a micro batch, so memory
-/// does not grow with the video. The items joined are [`VideoVae::decode`], bit for bit.
+/// The first pass: the diffusion model's latents to the spatial latents of every frame.
 ///
 /// # Source
-/// `VideoAutoencoderPipeline.decode` and `VideoAutoencoderKL.decode` of `vae.py`. The micro batches run over
-/// all frames and across chunk borders, as there; only samples of a batch never share one, which changes no
-/// value.
-pub struct FrameStream<'a> {
-    vae: &'a VideoVae,
-    /// `[B, C, T, h, w]`, denormalised.
-    latents: Tensor,
-    /// Latent frames that went through the temporal decoder.
-    latents_used: usize,
-    /// Pixel frames that are not yet in `pending`.
-    frames_ahead: usize,
-    /// Spatial latents whose pixels were not asked for yet: `[B, C, n, h, w]`.
-    pending: Option<Tensor>,
-    emitted_any: bool,
+/// `VideoAutoencoderPipeline.decode` of `vae.py`.
+pub struct TemporalPass {
+    config: VaeConfig,
+    /// Latents are `(temporal latents - shift) / scale`; both are `[1, C, 1, 1, 1]`.
+    scale: Tensor,
+    shift: Tensor,
+    decoder: TemporalDecoder,
 }
 
-impl<'a> FrameStream<'a> {
+impl TemporalPass {
+    /// Reads the temporal decoder and the latents' scale from the checkpoint's root.
+    ///
     /// # Errors
-    /// `latents` are not those of `num_frames` frames.
-    pub(super) fn new(vae: &'a VideoVae, latents: &Tensor, num_frames: usize) -> Result<Self> {
-        let (channels, frames) =
-            (vae.config().latent_channels(), vae.config().latent_frames(num_frames));
+    /// A tensor is missing or has another shape than the config asks for.
+    pub fn load(weights: &Weights, config: &VaeConfig) -> Result<Self> {
+        let channels = config.latent_channels();
+        let per_channel = |name: &str| weights.tensor(name, (1, channels, 1, 1, 1));
+        Ok(Self {
+            config: config.clone(),
+            scale: per_channel("scale")?,
+            shift: per_channel("shift")?,
+            decoder: TemporalDecoder::load(&weights.pp(TEMPORAL_WEIGHTS), &config.temporal)?,
+        })
+    }
+
+    /// Runs chunk by chunk; `probe` sees the first one.
+    ///
+    /// # Shapes
+    /// `latents` `[B, C, T, h, w]` to `[B, C, num_frames, h, w]`.
+    ///
+    /// # Units
+    /// `num_frames` counts pixel frames.
+    ///
+    /// # Errors
+    /// `latents` are not those of `num_frames` frames; a tensor operation fails.
+    pub fn frame_latents(
+        &self,
+        latents: &Tensor,
+        num_frames: usize,
+        probe: &mut dyn Probe,
+    ) -> Result<Tensor> {
+        self.check(latents, num_frames)?;
+        let latents = self.denormalise(latents)?;
+        let (mut chunks, mut silent) = (Vec::new(), NoProbe);
+        let (mut latents_used, mut frames_ahead) = (0, num_frames);
+        while frames_ahead > 0 {
+            let frames = self.config.micro_frame_size.min(frames_ahead);
+            let latent_frames = frames.div_ceil(self.config.temporal.time_factor());
+            let chunk = latents.narrow(2, latents_used, latent_frames)?;
+            let probe: &mut dyn Probe = if latents_used == 0 { &mut *probe } else { &mut silent };
+            let decoded = self.decoder.forward(&chunk, probe)?;
+            // The encoder padded the chunk in front, so the surplus is in front too.
+            chunks.push(decoded.narrow(2, decoded.dim(2)? - frames, frames)?);
+            latents_used += latent_frames;
+            frames_ahead -= frames;
+        }
+        Ok(Tensor::cat(&chunks, 2)?)
+    }
+
+    fn check(&self, latents: &Tensor, num_frames: usize) -> Result<()> {
+        let channels = self.config.latent_channels();
+        let frames = self.config.latent_frames(num_frames);
         let fits = match latents.dims() {
             [batch, c, t, h, w] => {
                 num_frames > 0 && batch * h * w > 0 && (*c, *t) == (channels, frames)
             }
             _ => false,
         };
-        if !fits {
-            return Err(ModelError::bad_input(format!(
-                "latents of shape {:?} are not those of {num_frames} frames: \
-                 expected [B, {channels}, {frames}, h, w]",
-                latents.dims()
-            )));
+        if fits {
+            return Ok(());
         }
+        Err(ModelError::bad_input(format!(
+            "latents of shape {:?} are not those of {num_frames} frames: \
+             expected [B, {channels}, {frames}, h, w]",
+            latents.dims()
+        )))
+    }
+
+    /// The diffusion model's latents to the temporal decoder's, in the compute dtype.
+    fn denormalise(&self, latents: &Tensor) -> Result<Tensor> {
+        let latents = latents.to_dtype(self.scale.dtype())?;
+        Ok(latents.broadcast_mul(&self.scale)?.broadcast_add(&self.shift)?)
+    }
+
+    /// What it computes in.
+    pub(super) fn dtype(&self) -> DType {
+        self.scale.dtype()
+    }
+
+    /// The temporal encoder's latents to the diffusion model's.
+    pub(super) fn normalise(&self, latents: &Tensor) -> Result<Tensor> {
+        Ok(latents.broadcast_sub(&self.shift)?.broadcast_div(&self.scale)?)
+    }
+}
+
+/// The second pass: spatial latents to pixels, each frame by itself.
+pub struct SpatialPass {
+    micro_batch: usize,
+    scaling_factor: f64,
+    decoder: SpatialDecoder,
+}
+
+impl SpatialPass {
+    /// Reads the spatial decoder from the checkpoint's root.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape than the config asks for.
+    pub fn load(weights: &Weights, config: &VaeConfig) -> Result<Self> {
+        let config = &config.spatial;
         Ok(Self {
-            vae,
-            latents: vae.denormalise(latents)?,
-            latents_used: 0,
-            frames_ahead: num_frames,
-            pending: None,
-            emitted_any: false,
+            micro_batch: config.micro_batch_size,
+            scaling_factor: config.scaling_factor,
+            decoder: SpatialDecoder::load(&weights.pp(SPATIAL_WEIGHTS), config)?,
         })
     }
 
-    /// The next frames, or `None` when all were handed out; `probe` sees the first chunk, and the first
-    /// micro batch of the first sample.
+    /// The pixels of what the first pass made, a micro batch at a time.
+    pub fn frames(&self, frame_latents: Tensor) -> FrameStream<'_> {
+        self.frames_by(self.micro_batch, frame_latents)
+    }
+
+    /// The same pixels, with at most `at_once` frames at a time.
+    pub fn frames_by(&self, at_once: usize, frame_latents: Tensor) -> FrameStream<'_> {
+        FrameStream { pass: self, latents: frame_latents, at_once: at_once.max(1), next: 0 }
+    }
+}
+
+/// The frames of a video, decoded as they are asked for.
+///
+/// Each item is `[B, 3, n, H, W]` with the next `n` frames; `n` is less than asked for only at the end.
+///
+/// # Source
+/// `VideoAutoencoderKL.decode` of `vae.py`. The micro batches run over all frames and across chunk borders, as there; only
+/// samples of a batch never share one, which changes no value.
+pub struct FrameStream<'a> {
+    pass: &'a SpatialPass,
+    /// `[B, C, F, h, w]`
+    latents: Tensor,
+    at_once: usize,
+    next: usize,
+}
+
+impl FrameStream<'_> {
+    /// The next frames, or `None` when all were handed out; `probe` sees the first micro batch of the first sample.
     ///
     /// # Errors
     /// A tensor operation fails.
     pub fn next_frames(&mut self, probe: &mut dyn Probe) -> Result<Option<Tensor>> {
-        let micro_batch = self.vae.config().spatial.micro_batch_size;
-        while self.pending_frames() < micro_batch && self.frames_ahead > 0 {
-            self.decode_chunk(probe)?;
+        let count = self.at_once.min(self.latents.dim(2)? - self.next);
+        if count == 0 {
+            return Ok(None);
         }
-        let Some(pending) = self.pending.take() else { return Ok(None) };
-        let (available, count) = (pending.dim(2)?, micro_batch.min(pending.dim(2)?));
-        if available > count {
-            self.pending = Some(pending.narrow(2, count, available - count)?);
+        let latents = self.latents.narrow(2, self.next, count)?;
+        let (mut samples, mut silent) = (Vec::new(), NoProbe);
+        for sample in 0..latents.dim(0)? {
+            let first = self.next == 0 && sample == 0;
+            let probe: &mut dyn Probe = if first { &mut *probe } else { &mut silent };
+            let frames = (latents.get(sample)?.transpose(0, 1)? / self.pass.scaling_factor)?;
+            samples.push(self.pass.decoder.forward(&frames, probe)?.transpose(0, 1)?);
         }
-        let mut samples = Vec::new();
-        for sample in 0..pending.dim(0)? {
-            let frames = pending.get(sample)?.narrow(1, 0, count)?.transpose(0, 1)?;
-            let mut silent = NoProbe;
-            let probe: &mut dyn Probe = if self.emitted_any { &mut silent } else { &mut *probe };
-            self.emitted_any = true;
-            samples.push(self.vae.decode_frames(&frames, probe)?.transpose(0, 1)?);
-        }
+        self.next += count;
         Ok(Some(Tensor::stack(&samples, 0)?))
-    }
-
-    /// Runs the temporal decoder over all that is left and returns every frame's spatial latents: `[B, C, F, h, w]`.
-    pub(super) fn decode_all_chunks(&mut self, probe: &mut dyn Probe) -> Result<Option<&Tensor>> {
-        while self.frames_ahead > 0 {
-            self.decode_chunk(probe)?;
-        }
-        Ok(self.pending.as_ref())
-    }
-
-    fn pending_frames(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.dims()[2])
-    }
-
-    /// Moves the next chunk through the temporal decoder, into `pending`.
-    fn decode_chunk(&mut self, probe: &mut dyn Probe) -> Result<()> {
-        let config = self.vae.config();
-        let frames = config.micro_frame_size.min(self.frames_ahead);
-        let latent_frames = frames.div_ceil(config.temporal.time_factor());
-        let chunk = self.latents.narrow(2, self.latents_used, latent_frames)?;
-        let mut silent = NoProbe;
-        let probe: &mut dyn Probe = if self.latents_used == 0 { probe } else { &mut silent };
-        let decoded = self.vae.decode_time(&chunk, probe)?;
-        // The encoder padded the chunk in front, so the surplus is in front too.
-        let decoded = decoded.narrow(2, decoded.dim(2)? - frames, frames)?;
-        self.pending = Some(match self.pending.take() {
-            Some(pending) => Tensor::cat(&[&pending, &decoded], 2)?,
-            None => decoded,
-        });
-        self.latents_used += latent_frames;
-        self.frames_ahead -= frames;
-        Ok(())
     }
 }

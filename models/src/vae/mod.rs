@@ -2,8 +2,8 @@
 //!
 //! Two networks in a row. The spatial one works on single frames and makes height and width 8 times smaller
 //! (`AutoencoderKL` in SDXL's layout); the temporal one works on chunks of 17 such frames and makes them 5
-//! (`VAE_Temporal_SD`, causal in time). Chunks do not see each other, which is what lets [`FrameStream`] hand
-//! out pixels early and keep its memory independent of a video's length.
+//! (`VAE_Temporal_SD`, causal in time). Decoding runs them one after the other ([`TemporalPass`],
+//! [`SpatialPass`]) and hands out pixels as they come, so that memory does not grow with a video's length.
 //!
 //! # Source
 //! `opensora/models/vae/` of Open-Sora v1.2; `AutoencoderKL` of diffusers.
@@ -27,7 +27,7 @@ use crate::nn::{GroupNorm, silu};
 
 pub use config::{Activation, SpatialArchitecture, SpatialVaeConfig};
 pub use config::{TemporalArchitecture, TemporalVaeConfig, VaeConfig};
-pub use frame_stream::FrameStream;
+pub use frame_stream::{FrameStream, SpatialPass, TemporalPass};
 pub use posterior::PosteriorNoise;
 pub use rgb::to_rgb8;
 pub use video_vae::VideoVae;

@@ -6,10 +6,8 @@ use candle_core::Tensor;
 
 use super::VaeConfig;
 use super::encoder::VideoEncoder;
-use super::frame_stream::FrameStream;
+use super::frame_stream::{SpatialPass, TemporalPass};
 use super::posterior::PosteriorNoise;
-use super::spatial::SpatialDecoder;
-use super::temporal::TemporalDecoder;
 use crate::error::{ModelError, Result};
 use crate::probe::Probe;
 use crate::weights::{ParameterRecorder, Weights};
@@ -25,11 +23,8 @@ pub(super) const TEMPORAL_WEIGHTS: &str = "temporal_vae";
 /// `VideoAutoencoderPipeline` of `opensora/models/vae/vae.py`.
 pub struct VideoVae {
     config: VaeConfig,
-    /// Latents are `(temporal latents - shift) / scale`; both are `[1, C, 1, 1, 1]`.
-    scale: Tensor,
-    shift: Tensor,
-    spatial_decoder: SpatialDecoder,
-    temporal_decoder: TemporalDecoder,
+    temporal: TemporalPass,
+    spatial: SpatialPass,
     encoder: Option<VideoEncoder>,
 }
 
@@ -39,15 +34,10 @@ impl VideoVae {
     /// # Errors
     /// A tensor is missing or has another shape than the config asks for.
     pub fn load(weights: &Weights, config: &VaeConfig) -> Result<Self> {
-        let channels = config.latent_channels();
-        let per_channel = |name: &str| weights.tensor(name, (1, channels, 1, 1, 1));
-        let (spatial, temporal) = (weights.pp(SPATIAL_WEIGHTS), weights.pp(TEMPORAL_WEIGHTS));
         Ok(Self {
             config: config.clone(),
-            scale: per_channel("scale")?,
-            shift: per_channel("shift")?,
-            spatial_decoder: SpatialDecoder::load(&spatial, &config.spatial)?,
-            temporal_decoder: TemporalDecoder::load(&temporal, &config.temporal)?,
+            temporal: TemporalPass::load(weights, config)?,
+            spatial: SpatialPass::load(weights, config)?,
             encoder: None,
         })
     }
@@ -90,23 +80,14 @@ impl VideoVae {
         num_frames: usize,
         probe: &mut dyn Probe,
     ) -> Result<Tensor> {
-        let mut stream = self.decode_chunks(latents, num_frames)?;
-        if let Some(frame_latents) = stream.decode_all_chunks(probe)? {
-            probe.tap("x_z", frame_latents);
-        }
+        let frame_latents = self.temporal.frame_latents(latents, num_frames, probe)?;
+        probe.tap("x_z", &frame_latents);
+        let mut stream = self.spatial.frames(frame_latents);
         let mut frames = Vec::new();
         while let Some(next) = stream.next_frames(probe)? {
             frames.push(next);
         }
         Ok(Tensor::cat(&frames, 2)?)
-    }
-
-    /// Like [`VideoVae::decode`], a micro batch of frames at a time, in order.
-    ///
-    /// # Errors
-    /// `latents` are not those of `num_frames` frames.
-    pub fn decode_chunks(&self, latents: &Tensor, num_frames: usize) -> Result<FrameStream<'_>> {
-        FrameStream::new(self, latents, num_frames)
     }
 
     /// Pixels to latents: posterior means, or posterior samples when `noise` is given.
@@ -128,24 +109,7 @@ impl VideoVae {
                 "the video autoencoder was loaded without its encoder: load it with the encoder to encode",
             )
         })?;
-        let video = video.to_dtype(self.scale.dtype())?;
-        let latents = encoder.forward(&self.config, &video, noise, probe)?;
-        Ok(latents.broadcast_sub(&self.shift)?.broadcast_div(&self.scale)?)
-    }
-
-    /// The diffusion model's latents to the temporal decoder's, in the compute dtype.
-    pub(super) fn denormalise(&self, latents: &Tensor) -> Result<Tensor> {
-        let latents = latents.to_dtype(self.scale.dtype())?;
-        Ok(latents.broadcast_mul(&self.scale)?.broadcast_add(&self.shift)?)
-    }
-
-    /// One chunk through the temporal decoder.
-    pub(super) fn decode_time(&self, chunk: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        self.temporal_decoder.forward(chunk, probe)
-    }
-
-    /// Spatial latents of some frames, `[n, C, h, w]`, to their pixels.
-    pub(super) fn decode_frames(&self, frames: &Tensor, probe: &mut dyn Probe) -> Result<Tensor> {
-        self.spatial_decoder.forward(&(frames / self.config.spatial.scaling_factor)?, probe)
+        let video = video.to_dtype(self.temporal.dtype())?;
+        self.temporal.normalise(&encoder.forward(&self.config, &video, noise, probe)?)
     }
 }

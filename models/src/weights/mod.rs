@@ -108,6 +108,15 @@ impl WeightFile<'_> {
     }
 }
 
+/// Bytes of some weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WeightBytes {
+    /// As stored.
+    pub stored: u64,
+    /// In memory, in the compute dtype.
+    pub resident: u64,
+}
+
 /// The error for a tensor that `file` does not have.
 fn missing_tensor(file: &Path, name: &str, shape: &Shape) -> ModelError {
     ModelError::MissingTensor {
@@ -182,6 +191,22 @@ impl Weights {
             expected: expected.dims().to_vec(),
             found: found.to_vec(),
         })
+    }
+
+    /// What `load` would read from here, without reading it: every tensor that it asks for, as stored and as it would be
+    /// in memory.
+    ///
+    /// # Errors
+    /// Whatever `load` brings up.
+    pub fn measure(&self, load: impl FnOnce(&Self) -> Result<()>) -> Result<WeightBytes> {
+        let mut bytes = WeightBytes::default();
+        for (name, shape) in ParameterRecorder::record(load)? {
+            let elements = shape.iter().product::<usize>();
+            bytes.resident += (elements * self.dtype.size_in_bytes()) as u64;
+            let info = self.source.info(&self.full_name(&name));
+            bytes.stored += info.map_or(0, |info| info.stored_bytes);
+        }
+        Ok(bytes)
     }
 
     /// Whether the checkpoint has this tensor.

@@ -74,7 +74,11 @@ async fn what_the_model_cannot_do_is_refused_before_any_work() {
     let stagecraft = Arc::<Stagecraft>::default();
     let compute = crate::fakes::fake_compute(&stagecraft, 1);
     let check = |request: &sora_actors::messages::GenerationRequest| {
-        if request.prompt.is_empty() { Err(ModelError::bad_input("no prompt")) } else { Ok(()) }
+        if request.prompt.is_empty() {
+            Err(ModelError::bad_input("no prompt").into())
+        } else {
+            Ok(())
+        }
     };
     let pipeline =
         sora_pipeline::PipelineHandle::launch(compute, &limits(1), Box::new(check)).unwrap();

@@ -8,6 +8,7 @@ use sora_actors::StageFailure;
 use sora_actors::compute::{
     BlockSpan, Computed, DecodeLatent, Denoise, EmbedPrompts, EmbeddedPrompt, StepReport,
 };
+use sora_actors::memory::MemoryLedger;
 use sora_actors::messages::{GenerationRequest, Latent, PromptEmbedding, RgbFrame, VideoChunk};
 use sora_models::ModelError;
 use sora_pipeline::topology::GraphCompute;
@@ -103,6 +104,8 @@ pub fn fake_compute(
         denoiser: FakeDenoiser(stagecraft.clone()),
         spans: (0..workers).map(span).collect(),
         decoder: FakeDecoder(stagecraft.clone()),
+        loaders: Vec::new(),
+        ledger: MemoryLedger::unlimited(),
     }
 }
 
@@ -240,7 +243,7 @@ pub struct FakeDecoder(Arc<Stagecraft>);
 
 impl DecodeLatent for FakeDecoder {
     fn decode(
-        &self,
+        &mut self,
         latent: &Latent,
         emit: &mut dyn FnMut(VideoChunk) -> ControlFlow<()>,
     ) -> Computed<()> {

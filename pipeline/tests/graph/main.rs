@@ -18,7 +18,7 @@ use sora_actors::messages::{GenerationRequest, JobEvent};
 use sora_actors::{ConsumerLimits, StageError};
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::SamplingSettings;
-use sora_pipeline::{GraphLimits, Job, PipelineHandle};
+use sora_pipeline::{GraphLimits, Job, MemoryLimits, PipelineHandle};
 
 /// Longer than anything here takes on a busy machine: a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,6 +30,7 @@ fn limits(workers: usize) -> GraphLimits {
         sweep_limit: 4,
         token_slots: 3,
         consumer: ConsumerLimits { chunk_backlog: 2, patience: PATIENCE },
+        memory: MemoryLimits::default(),
     }
 }
 

@@ -194,6 +194,11 @@ impl TemporalVaeConfig {
         1 << self.temporal_downsample.iter().filter(|&&halves| halves).count()
     }
 
+    /// Channels of the widest level, and of what comes before time is doubled there.
+    pub fn widest(&self) -> usize {
+        2 * self.level_channels().into_iter().max().unwrap_or(0)
+    }
+
     /// Channels of each level, the full frame rate first.
     pub(in crate::vae) fn level_channels(&self) -> Vec<usize> {
         self.channel_multipliers

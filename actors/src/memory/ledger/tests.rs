@@ -1,0 +1,105 @@
+//! Permits, waiting, kept bytes and a budget that shrinks.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+struct Kept(Mutex<Vec<MemoryPermit>>);
+
+impl Reclaim for Kept {
+    fn reclaim(&self, bytes: u64) {
+        let mut permits = self.0.lock().unwrap();
+        let mut freed = 0;
+        while freed < bytes {
+            let Some(permit) = permits.pop() else { return };
+            freed += permit.bytes();
+        }
+    }
+}
+
+fn keep(ledger: &MemoryLedger, kept_for: KeptFor, permits: &[u64]) -> Arc<Kept> {
+    let permits =
+        permits.iter().map(|&bytes| ledger.try_reserve_spare(MemoryUse::Retained, bytes).unwrap());
+    let kept = Arc::new(Kept(Mutex::new(permits.collect())));
+    let holder: Arc<dyn Reclaim> = kept.clone();
+    ledger.register(kept_for, Arc::downgrade(&holder));
+    kept
+}
+
+#[test]
+fn permits_give_their_bytes_back_and_the_peak_stays() {
+    let ledger = MemoryLedger::new(100);
+    let mut first = ledger.try_reserve(MemoryUse::Working, 60).unwrap();
+    assert!(ledger.try_reserve(MemoryUse::Ahead, 41).is_none());
+    let second = ledger.try_reserve(MemoryUse::Ahead, 40).unwrap();
+    assert!(!first.try_resize(61));
+    assert!(first.try_resize(50) && first.try_resize(55));
+    assert_eq!(ledger.observe().of(MemoryUse::Working), 55);
+    drop((first, second));
+    let observed = ledger.observe();
+    assert_eq!((observed.total_bytes(), observed.peak_bytes), (0, 100));
+}
+
+#[test]
+fn kept_bytes_make_room_for_work_the_least_worth_first() {
+    let ledger = MemoryLedger::new(100);
+    let transformer = keep(&ledger, KeptFor::Denoising, &[30, 10]);
+    let embedder = keep(&ledger, KeptFor::Embedding, &[20, 20]);
+    let work = ledger.try_reserve(MemoryUse::Working, 30).unwrap();
+    assert_eq!(embedder.0.lock().unwrap().len(), 1);
+    assert_eq!(transformer.0.lock().unwrap().len(), 2);
+    drop(work);
+    let _work = ledger.reserve(MemoryUse::Working, 70).unwrap();
+    assert!(embedder.0.lock().unwrap().is_empty());
+    assert_eq!(transformer.0.lock().unwrap().len(), 1);
+    // Nothing is kept at the cost of something else.
+    assert!(ledger.try_reserve_spare(MemoryUse::Retained, 1).is_none());
+    assert_eq!(transformer.0.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn whoever_waits_gets_what_comes_back_and_nothing_is_kept_in_its_place() {
+    let ledger = MemoryLedger::new(100);
+    let work = ledger.try_reserve(MemoryUse::Working, 80).unwrap();
+    let waiting = std::thread::spawn({
+        let ledger = ledger.clone();
+        move || ledger.reserve(MemoryUse::Working, 50).map(|permit| permit.bytes())
+    });
+    while ledger.shared.lock().awaited_bytes == 0 {
+        std::thread::yield_now();
+    }
+    assert!(ledger.try_reserve_spare(MemoryUse::Retained, 1).is_none());
+    drop(work);
+    assert_eq!(waiting.join().unwrap(), Ok(50));
+    assert_eq!(ledger.observe().total_bytes(), 0);
+    assert!(ledger.try_reserve_spare(MemoryUse::Retained, 100).is_some());
+}
+
+#[test]
+fn what_can_never_fit_is_refused_also_when_the_budget_shrinks_meanwhile() {
+    let ledger = MemoryLedger::new(100);
+    let _base = ledger.try_reserve(MemoryUse::Base, 30).unwrap();
+    let refused = ledger.reserve(MemoryUse::Working, 71).err().unwrap();
+    assert_eq!(refused, OverBudget { needed_bytes: 71, base_bytes: 30, budget_bytes: 100 });
+    let work = ledger.reserve(MemoryUse::Working, 70).unwrap();
+    let waiting = std::thread::spawn({
+        let ledger = ledger.clone();
+        move || ledger.reserve(MemoryUse::Working, 60).err()
+    });
+    while ledger.shared.lock().awaited_bytes == 0 {
+        std::thread::yield_now();
+    }
+    ledger.set_budget(80);
+    assert_eq!(waiting.join().unwrap().unwrap().budget_bytes, 80);
+    drop(work);
+    assert!(ledger.reserve(MemoryUse::Working, 50).is_ok());
+}
+
+#[test]
+fn a_smaller_budget_takes_kept_bytes_at_once() {
+    let ledger = MemoryLedger::new(100);
+    let kept = keep(&ledger, KeptFor::Denoising, &[10; 8]);
+    ledger.set_budget(45);
+    assert_eq!(kept.0.lock().unwrap().len(), 4);
+    assert_eq!(ledger.free_bytes(), 5);
+}

@@ -1,0 +1,9 @@
+//! Memory: one account for all stages, and what to keep when not all fits.
+
+mod ledger;
+mod retention;
+
+pub use ledger::{
+    KeptFor, LedgerSnapshot, MemoryLedger, MemoryPermit, MemoryUse, OverBudget, Reclaim,
+};
+pub use retention::{retention_order, retention_ranks, retention_target};

@@ -1,0 +1,107 @@
+//! The blocks of the three networks, one at a time out of their checkpoints.
+
+use std::ops::Range;
+
+use sora_models::stdit3::{Stdit3Block, Stdit3Config};
+use sora_models::t5::{T5Block, T5Config};
+use sora_models::vae::{SpatialPass, TemporalPass, VaeConfig};
+use sora_models::weights::Weights;
+
+use crate::block_loader::{BlockSize, LoadBlocks};
+use crate::compute::Computed;
+
+/// Blocks that are read by a function of their index.
+pub struct CheckpointBlocks<B> {
+    sizes: Vec<BlockSize>,
+    load: Box<dyn Fn(&Weights, usize) -> sora_models::Result<B> + Send>,
+    weights: Weights,
+}
+
+impl<B> CheckpointBlocks<B> {
+    fn new(
+        weights: &Weights,
+        count: usize,
+        load: impl Fn(&Weights, usize) -> sora_models::Result<B> + Send + 'static,
+    ) -> sora_models::Result<Self> {
+        let size = |index| {
+            let bytes = weights.measure(|weights| load(weights, index).map(drop))?;
+            Ok(BlockSize { stored_bytes: bytes.stored, resident_bytes: bytes.resident })
+        };
+        let sizes = (0..count).map(size).collect::<sora_models::Result<_>>()?;
+        Ok(Self { sizes, load: Box::new(load), weights: weights.clone() })
+    }
+
+    /// What each block takes.
+    pub fn sizes(&self) -> &[BlockSize] {
+        &self.sizes
+    }
+}
+
+impl CheckpointBlocks<T5Block> {
+    /// The text encoder's blocks; `weights` is the root of its checkpoint.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn t5(weights: &Weights, config: &T5Config) -> sora_models::Result<Self> {
+        let config = config.clone();
+        Self::new(weights, config.num_layers, move |weights, index| {
+            T5Block::load(weights, &config, index)
+        })
+    }
+}
+
+impl CheckpointBlocks<Stdit3Block> {
+    /// A span of the transformer's blocks; `weights` is the root of its checkpoint.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn stdit3(
+        weights: &Weights,
+        config: &Stdit3Config,
+        span: Range<usize>,
+    ) -> sora_models::Result<Self> {
+        let config = config.clone();
+        Self::new(weights, span.len(), move |weights, index| {
+            Stdit3Block::load(weights, &config, span.start + index)
+        })
+    }
+}
+
+/// One of the two networks that decode a latent.
+pub enum DecoderPart {
+    /// Latents to every frame's spatial latents.
+    Temporal(TemporalPass),
+    /// Spatial latents to pixels.
+    Spatial(SpatialPass),
+}
+
+impl CheckpointBlocks<DecoderPart> {
+    /// The decoder's two networks, in the order in which a latent passes them; `weights` is the root of the autoencoder's
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn decoder(weights: &Weights, config: &VaeConfig) -> sora_models::Result<Self> {
+        let config = config.clone();
+        Self::new(weights, 2, move |weights, index| match index {
+            0 => TemporalPass::load(weights, &config).map(DecoderPart::Temporal),
+            _ => SpatialPass::load(weights, &config).map(DecoderPart::Spatial),
+        })
+    }
+}
+
+impl<B: Send + Sync + 'static> LoadBlocks for CheckpointBlocks<B> {
+    type Block = B;
+
+    fn block_count(&self) -> usize {
+        self.sizes.len()
+    }
+
+    fn size(&self, index: usize) -> BlockSize {
+        self.sizes[index]
+    }
+
+    fn load(&self, index: usize) -> Computed<B> {
+        Ok((self.load)(&self.weights, index)?)
+    }
+}
