@@ -6,7 +6,7 @@ use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
 use sora_actors::messages::{GenerationRequest, JobId};
 use sora_models::bundle::ModelBundle;
 
-use crate::config::GraphLimits;
+use crate::config::{GraphLimits, MemoryLimits};
 use crate::error::{PipelineError, SubmitError};
 use crate::open_sora;
 use crate::pipeline_actor::{
@@ -38,12 +38,13 @@ impl PipelineHandle {
         let memory = ModelMemory::of(bundle, dtype)?;
         let compute = open_sora::load(bundle, dtype, device, limits, &memory)?;
         let ledger = compute.ledger.clone();
-        let (workers, read_ahead) = (limits.workers, limits.memory.read_ahead);
+        let (workers, limits_then) = (limits.workers, limits.memory.clone());
         let check = move |request: &GenerationRequest| {
             request.check()?;
             let size = request.video_settings().size;
             let budget_bytes = ledger.observe().budget_bytes;
-            let plan = MemoryPlan::new(&memory, size, workers, read_ahead, budget_bytes)?;
+            let limits_now = MemoryLimits { budget_bytes, ..limits_then.clone() };
+            let plan = MemoryPlan::new(&memory, size, workers, &limits_now)?;
             if plan.fits() { Ok(()) } else { Err(SubmitError::OverBudget(Box::new(plan))) }
         };
         Self::launch(compute, limits, Box::new(check))

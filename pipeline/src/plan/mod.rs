@@ -2,8 +2,6 @@
 
 mod text;
 
-pub use text::Readable;
-
 use candle_core::{DType, Device};
 use serde::Serialize;
 use sora_actors::block_loader::BlockSize;
@@ -14,6 +12,8 @@ use sora_models::sizes::VideoSize;
 use sora_models::stdit3::{Stdit3Config, Stdit3Ends};
 use sora_models::t5::T5Config;
 use sora_models::vae::VaeConfig;
+
+use crate::config::MemoryLimits;
 
 /// The program without any model: code, threads, buffers of the encoder and the allocator. Our choice, measured with the
 /// embedded model and rounded up.
@@ -146,9 +146,9 @@ impl MemoryPlan {
         model: &ModelMemory,
         size: VideoSize,
         workers: usize,
-        read_ahead: usize,
-        budget_bytes: u64,
+        limits: &MemoryLimits,
     ) -> sora_models::Result<Self> {
+        let MemoryLimits { budget_bytes, read_ahead, retain, .. } = *limits;
         let step = denoising_bytes(&model.stdit3_config, size, model.dtype)?;
         let decoding = decoding_bytes(&model.vae_config, size, model.dtype)?;
         let base_bytes = model.base_bytes();
@@ -161,10 +161,11 @@ impl MemoryPlan {
         };
         let ahead_bytes = (workers * read_ahead) as u64 * model.stdit3.block_bytes;
         let to_keep = free.saturating_sub(denoising_bytes).saturating_sub(ahead_bytes);
-        let all = free.saturating_sub(denoising_bytes) >= model.stdit3.resident_bytes;
+        let all = retain && free.saturating_sub(denoising_bytes) >= model.stdit3.resident_bytes;
         let retained = match all {
             true => model.stdit3.blocks,
-            false => (to_keep / model.stdit3.block_bytes.max(1)) as usize,
+            false if retain => (to_keep / model.stdit3.block_bytes.max(1)) as usize,
+            false => 0,
         };
         Ok(Self {
             size,
@@ -218,4 +219,38 @@ impl MemoryPlan {
         let streamed = (self.stdit3.blocks - self.retained_blocks) as u64;
         self.stdit3.stored_bytes * streamed / self.stdit3.blocks.max(1) as u64
     }
+
+    /// The plan with everything that follows from it, for machines.
+    pub fn report(&self) -> PlanReport<'_> {
+        let [embedding, denoising, decoding] = self.peak_bytes();
+        PlanReport {
+            plan: self,
+            embedding_peak_bytes: embedding,
+            denoising_peak_bytes: denoising,
+            decoding_peak_bytes: decoding,
+            step_read_bytes: self.step_read_bytes(),
+            smallest_bytes: self.smallest_bytes(),
+            fits: self.fits(),
+        }
+    }
+}
+
+/// A plan and what follows from it.
+#[derive(Debug, Serialize)]
+pub struct PlanReport<'a> {
+    /// The plan.
+    #[serde(flatten)]
+    pub plan: &'a MemoryPlan,
+    /// The most that embedding takes.
+    pub embedding_peak_bytes: u64,
+    /// The most that denoising takes.
+    pub denoising_peak_bytes: u64,
+    /// The most that decoding takes.
+    pub decoding_peak_bytes: u64,
+    /// Bytes read for one denoising step.
+    pub step_read_bytes: u64,
+    /// The smallest budget that would do.
+    pub smallest_bytes: u64,
+    /// Whether the budget is enough.
+    pub fits: bool,
 }

@@ -1,6 +1,8 @@
 //! The command line.
 
 mod eval;
+mod memory;
+mod plan;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -16,6 +18,8 @@ use sora_models::sizes::{PictureSize, parse_frames};
 use sora_models::stdit3::Merging;
 
 pub use eval::EvalArguments;
+pub use memory::MemoryArguments;
+pub use plan::PlanArguments;
 
 /// Makes short videos from text, on this machine.
 #[derive(Parser)]
@@ -36,7 +40,7 @@ impl Arguments {
     pub fn default_threads(&self) -> NonZeroUsize {
         match self.command {
             Command::Eval(_) => NonZeroUsize::MIN,
-            Command::Generate(_) | Command::Verify(_) => {
+            Command::Generate(_) | Command::Plan(_) | Command::Verify(_) => {
                 available_parallelism().unwrap_or(NonZeroUsize::MIN)
             }
         }
@@ -49,6 +53,8 @@ pub enum Command {
     Generate(Box<GenerateArguments>),
     /// Make videos of many prompts with several settings, and judge them
     Eval(Box<EvalArguments>),
+    /// Say what a video takes of memory and disk reads, before any work
+    Plan(PlanArguments),
     /// Check this build and device against recorded cases of the reference implementation
     Verify(VerifyArguments),
 }
@@ -131,6 +137,9 @@ pub struct GenerateArguments {
 
     #[command(flatten)]
     pub model: ModelArguments,
+
+    #[command(flatten)]
+    pub memory: MemoryArguments,
 
     /// Workers that share the transformer's blocks, so that several prompts overlap
     #[arg(long, value_name = "N")]
@@ -229,7 +238,9 @@ mod tests {
         let all = ["sora", "generate"].iter().chain(arguments);
         match Arguments::try_parse_from(all).map_err(|error| error.to_string())?.command {
             Command::Generate(arguments) => Ok(*arguments),
-            Command::Eval(_) | Command::Verify(_) => Err("another command".into()),
+            Command::Eval(_) | Command::Plan(_) | Command::Verify(_) => {
+                Err("another command".into())
+            }
         }
     }
 

@@ -36,6 +36,7 @@ pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
     if let Some(workers) = arguments.workers {
         limits.workers = workers.get();
     }
+    limits.memory = arguments.memory.limits();
     open_sora::check_workers(&bundle, limits.workers)?;
     let device = arguments.model.device.open()?;
     if let Some(address) = arguments.metrics_addr {

@@ -7,6 +7,7 @@ mod exit;
 mod generate;
 mod interrupt;
 mod job;
+mod plan;
 mod print;
 mod prompts;
 mod report;
@@ -55,6 +56,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }
 }

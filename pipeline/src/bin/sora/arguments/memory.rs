@@ -1,0 +1,60 @@
+//! How much memory may be used.
+
+use std::num::NonZeroU64;
+
+use bytesize::ByteSize;
+use clap::Args;
+use sora_pipeline::MemoryLimits;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+/// How much memory may be used, and what for.
+#[derive(Args)]
+pub struct MemoryArguments {
+    /// Memory for the whole program, such as 3.3GB: blocks of weights stay in memory as far as it reaches, and the others
+    /// are read again in every step [default: what the machine has free]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+
+    /// Blocks that are read while another one computes; 0 reads each when it is needed
+    #[arg(long, default_value_t = MemoryLimits::default().read_ahead, value_name = "N")]
+    pub read_ahead: usize,
+
+    /// Keep no blocks in memory between steps
+    #[arg(long)]
+    pub no_retain: bool,
+
+    /// Read weights no faster than so many megabytes a second, to rehearse a slower disk
+    #[arg(long, value_name = "MB/S", value_parser = parse_rate)]
+    pub read_limit: Option<NonZeroU64>,
+}
+
+impl MemoryArguments {
+    /// The limits for the graph.
+    pub fn limits(&self) -> MemoryLimits {
+        MemoryLimits {
+            budget_bytes: self.memory.map_or_else(free_bytes, |memory| memory.as_u64()),
+            read_ahead: self.read_ahead,
+            retain: !self.no_retain,
+            read_limit: self.read_limit,
+        }
+    }
+}
+
+/// What the machine has free, or this process's group of processes, if less.
+fn free_bytes() -> u64 {
+    let memory = MemoryRefreshKind::nothing().with_ram();
+    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
+    // Where the system does not tell, nothing is known to be scarce.
+    let Ok(system) = system else { return u64::MAX };
+    let of_group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    match system.available_memory().min(of_group) {
+        0 => u64::MAX,
+        free => free,
+    }
+}
+
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let refused = || "expected megabytes a second, above 0, such as 450".to_string();
+    let megabytes: f64 = text.parse().map_err(|_| refused())?;
+    NonZeroU64::new((megabytes * 1e6) as u64).ok_or_else(refused)
+}

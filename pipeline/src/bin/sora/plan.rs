@@ -1,0 +1,32 @@
+//! `sora plan`: what a video takes, before any work.
+
+use sora_models::sizes::VideoSize;
+use sora_pipeline::plan::{MemoryPlan, ModelMemory};
+use sora_pipeline::{GraphLimits, open_sora};
+
+use crate::arguments::PlanArguments;
+use crate::exit::Outcome;
+use crate::print;
+
+/// Prints the plan; a budget that is too small is an outcome of its own.
+///
+/// # Errors
+/// The model cannot be used, or the video is not one.
+pub fn run(arguments: &PlanArguments) -> anyhow::Result<Outcome> {
+    let bundle = arguments.model.open()?;
+    let defaults = bundle.generation();
+    let size = VideoSize {
+        width_px: arguments.size.map_or(defaults.width, |size| size.width_px),
+        height_px: arguments.size.map_or(defaults.height, |size| size.height_px),
+        frames: arguments.frames.unwrap_or(defaults.num_frames),
+    };
+    let workers = arguments.workers.map_or(GraphLimits::default().workers, usize::from);
+    open_sora::check_workers(&bundle, workers)?;
+    let memory = ModelMemory::of(&bundle, arguments.model.dtype)?;
+    let plan = MemoryPlan::new(&memory, size, workers, &arguments.memory.limits())?;
+    match arguments.json {
+        true => print::result(&serde_json::to_string(&plan.report())?),
+        false => print::result(&plan.to_string()),
+    }
+    Ok(if plan.fits() { Outcome::Done } else { Outcome::SomeFailed })
+}
