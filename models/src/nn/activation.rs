@@ -59,7 +59,7 @@ fn map_values(x: &Tensor, function: impl Fn(f32) -> f32 + Send + Sync) -> Result
 }
 
 #[inline(always)]
-fn silu_value(x: f32) -> f32 {
+pub(super) fn silu_value(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 

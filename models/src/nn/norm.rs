@@ -70,42 +70,6 @@ impl RmsNorm {
     }
 }
 
-/// Group norm over channels and everything behind them, computed in f32.
-pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
-    groups: usize,
-    eps: f64,
-}
-
-impl GroupNorm {
-    /// Reads `weight` and `bias`, `[channels]` each.
-    ///
-    /// # Errors
-    /// A tensor is missing or has another shape.
-    pub fn load(weights: &Weights, groups: usize, channels: usize, eps: f64) -> Result<Self> {
-        let (weight, bias) =
-            (weights.tensor("weight", channels)?, weights.tensor("bias", channels)?);
-        Ok(Self { weight, bias, groups, eps })
-    }
-
-    /// # Shapes
-    /// `[B, C, ...]` to the same, with any number of axes behind the channels.
-    ///
-    /// # Errors
-    /// The channels cannot be split into the groups.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (shape, dtype) = (x.shape().clone(), x.dtype());
-        let (batch, channels) = (shape.dims()[0], shape.dims()[1]);
-        let grouped = x.to_dtype(DType::F32)?.reshape((batch, self.groups, ()))?;
-        let normed =
-            layer_norm(&grouped, self.eps)?.to_dtype(dtype)?.reshape((batch, channels, ()))?;
-        let (weight, bias) =
-            (self.weight.reshape((channels, 1))?, self.bias.reshape((channels, 1))?);
-        Ok(normed.broadcast_mul(&weight)?.broadcast_add(&bias)?.reshape(shape)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -1,15 +1,20 @@
-//! Functions of each row of a tensor by itself, in one pass on the calling thread.
+//! Functions of each row of a tensor by itself, in one pass.
 //!
 //! A chain of tensor operations reads and writes the whole tensor once for each, and hands small tensors to other
 //! threads for longer than it takes to compute them.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use rayon::prelude::*;
 
+use super::simd::vectorised;
 use crate::error::Result;
 
 /// Up to so many values are better computed at once than shared out among threads. Our choice: they take a core a few
 /// tenths of a millisecond.
 pub(super) const ON_ONE_THREAD: usize = 1 << 18;
+
+/// How many times smaller what a thread gets at a time is. Our choice: small enough that threads end together.
+const SHARES: usize = 4;
 
 /// Whether [`map_rows`] can work on `x`; if not, the general operations must.
 pub(super) fn is_plain(x: &Tensor) -> bool {
@@ -45,8 +50,19 @@ impl<F: Fn(usize, &[f32], &mut [f32]) + Send + Sync> CustomOp1 for RowMap<F> {
         let values = &storage.as_slice::<f32>()?[start..end];
         let length = layout.dims().last().copied().unwrap_or(1).max(1);
         let mut mapped = vec![0f32; values.len()];
-        let rows = values.chunks_exact(length).zip(mapped.chunks_exact_mut(length));
-        rows.enumerate().for_each(|(index, (row, result))| (self.0)(index, row, result));
+        let map = |first: usize, values: &[f32], mapped: &mut [f32]| {
+            vectorised(|| {
+                let rows = values.chunks_exact(length).zip(mapped.chunks_exact_mut(length));
+                (first..).zip(rows).for_each(|(index, (row, to))| (self.0)(index, row, to));
+            });
+        };
+        if values.len() <= ON_ONE_THREAD || rayon::current_num_threads() == 1 {
+            map(0, values, &mut mapped);
+        } else {
+            let rows = (ON_ONE_THREAD / SHARES / length).max(1);
+            let shares = values.par_chunks(rows * length).zip(mapped.par_chunks_mut(rows * length));
+            shares.enumerate().for_each(|(share, (values, to))| map(share * rows, values, to));
+        }
         Ok((CpuStorage::F32(mapped), layout.shape().clone()))
     }
 }

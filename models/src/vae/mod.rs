@@ -20,19 +20,9 @@ mod temporal;
 mod tests;
 mod video_vae;
 
-use candle_core::Tensor;
-
-use crate::error::Result;
-use crate::nn::{GroupNorm, silu};
-
 pub use config::{Activation, SpatialArchitecture, SpatialVaeConfig};
 pub use config::{TemporalArchitecture, TemporalVaeConfig, VaeConfig};
 pub use frame_stream::{FrameStream, SpatialPass, TemporalPass};
 pub use posterior::PosteriorNoise;
 pub use rgb::to_rgb8;
 pub use video_vae::VideoVae;
-
-/// The pair that stands before nearly every convolution of both networks.
-fn norm_silu(norm: &GroupNorm, x: &Tensor) -> Result<Tensor> {
-    silu(&norm.forward(x)?)
-}

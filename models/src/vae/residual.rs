@@ -2,7 +2,6 @@
 
 use candle_core::Tensor;
 
-use super::norm_silu;
 use crate::error::Result;
 use crate::nn::{CausalConv3d, Conv2d, GroupNorm};
 use crate::weights::Weights;
@@ -58,8 +57,8 @@ impl<C: Convolution> ResidualBlock<C> {
     /// # Shapes
     /// `[B, in_channels, ...]` to `[B, out_channels, ...]`, the other axes as they are.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = self.conv1.apply(&norm_silu(&self.norm1, x)?)?;
-        let hidden = self.conv2.apply(&norm_silu(&self.norm2, &hidden)?)?;
+        let hidden = self.conv1.apply(&self.norm1.forward_silu(x)?)?;
+        let hidden = self.conv2.apply(&self.norm2.forward_silu(&hidden)?)?;
         let residual = match &self.shortcut {
             Some(shortcut) => &shortcut.apply(x)?,
             None => x,

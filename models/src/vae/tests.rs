@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use super::*;
+use crate::error::Result;
 use crate::probe::NoProbe;
 use crate::weights::{ParameterRecorder, SafetensorsFile, Weights};
 

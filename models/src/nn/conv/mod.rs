@@ -1,16 +1,61 @@
 //! Convolutions in two and three dimensions.
 
-mod kernel;
+mod bands;
+mod microkernel;
+mod packed;
+mod patch;
+mod plain;
 #[cfg(test)]
 mod tests;
+mod window;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 use crate::weights::Weights;
 
-use kernel::Kernel;
-pub use kernel::Window;
+use super::simd::SimdLevel;
+use packed::PackedKernel;
+use plain::PlainKernel;
+pub use window::Window;
+
+/// A convolution over `[time, height, width]`, in the fastest way that its device and dtype have.
+enum Kernel {
+    Packed(PackedKernel),
+    Plain(PlainKernel),
+}
+
+impl Kernel {
+    /// `weight` is `[out_channels, in_channels, taps...]`, as checkpoints store it.
+    fn new(weight: &Tensor, bias: Option<Tensor>, windows: [Window; 3]) -> Result<Self> {
+        if has_packed_kernel(weight) {
+            let level = SimdLevel::best();
+            return Ok(Self::Packed(PackedKernel::new(weight, bias.as_ref(), windows, level)?));
+        }
+        Ok(Self::Plain(PlainKernel::new(weight, bias, windows)?))
+    }
+
+    /// # Shapes
+    /// `[B, in_channels, T, H, W]` to `[B, out_channels, T', H', W']`.
+    fn convolve(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Packed(kernel) => kernel.convolve(x),
+            Self::Plain(kernel) => {
+                let samples: Vec<_> = (0..x.dim(0)?)
+                    .map(|sample| kernel.convolve(&x.get(sample)?))
+                    .collect::<Result<_>>()?;
+                Ok(Tensor::stack(&samples, 0)?)
+            }
+        }
+    }
+}
+
+/// Whether a kernel of these weights can be laid out for the CPU. A parameter recorder hands out one value, broadcast;
+/// it stays so, or listing the parameters of a model would cost the memory of the model.
+fn has_packed_kernel(weight: &Tensor) -> bool {
+    let is_recorded = weight.stride().iter().all(|&stride| stride == 0);
+    weight.device().is_cpu() && weight.dtype() == DType::F32 && !is_recorded
+}
 
 /// A two-dimensional convolution with bias.
 pub struct Conv2d(Kernel);
@@ -41,7 +86,44 @@ impl Conv2d {
     /// # Errors
     /// The input has another number of channels, or is too small for the kernel.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.0.convolve(&x.transpose(0, 1)?)?.transpose(0, 1)?.contiguous()?)
+        Ok(self.0.convolve(&x.unsqueeze(2)?)?.squeeze(2)?)
+    }
+}
+
+/// A two-dimensional convolution of 3x3 taps behind a doubling of height and width, in which every value becomes four.
+pub struct DoublingConv2d(Kernel);
+
+impl DoublingConv2d {
+    /// Reads `weight` `[out_channels, in_channels, 3, 3]` and `bias` `[out_channels]`.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape.
+    ///
+    /// # Source
+    /// `Upsample2D` of diffusers: nearest neighbours, then `torch.nn.Conv2d`.
+    pub fn load(weights: &Weights, in_channels: usize, out_channels: usize) -> Result<Self> {
+        let weight = weights.tensor("weight", (out_channels, in_channels, 3, 3))?;
+        let bias = weights.tensor("bias", out_channels)?;
+        if has_packed_kernel(&weight) {
+            let kernel = PackedKernel::doubling(&weight, Some(&bias), SimdLevel::best())?;
+            return Ok(Self(Kernel::Packed(kernel)));
+        }
+        let windows = [Window::same(1), Window::same(3), Window::same(3)];
+        Ok(Self(Kernel::Plain(PlainKernel::new(&weight, Some(bias), windows)?)))
+    }
+
+    /// # Shapes
+    /// `[N, in_channels, H, W]` to `[N, out_channels, 2 * H, 2 * W]`.
+    ///
+    /// # Errors
+    /// The input has another number of channels.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, _, height, width) = x.dims4()?;
+        let x = match self.0 {
+            Kernel::Packed(_) => x,
+            Kernel::Plain(_) => &x.upsample_nearest2d(2 * height, 2 * width)?,
+        };
+        Ok(self.0.convolve(&x.unsqueeze(2)?)?.squeeze(2)?)
     }
 }
 
@@ -102,8 +184,6 @@ impl CausalConv3d {
     /// # Errors
     /// The input has another number of channels, or too few frames for the stride.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let samples: Vec<_> =
-            (0..x.dim(0)?).map(|sample| self.0.convolve(&x.get(sample)?)).collect::<Result<_>>()?;
-        Ok(Tensor::stack(&samples, 0)?)
+        self.0.convolve(x)
     }
 }

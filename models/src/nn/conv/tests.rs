@@ -60,6 +60,23 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
     (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
+/// The convolution of `x` `[in_channels, T, H, W]` by tensor operations, and packed at each level of this machine.
+fn every_way(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    windows: [Window; 3],
+) -> Vec<(String, Tensor)> {
+    let plain = PlainKernel::new(weight, bias.cloned(), windows).unwrap();
+    let mut results = vec![("plain".to_string(), plain.convolve(x).unwrap())];
+    for level in SimdLevel::available() {
+        let packed = PackedKernel::new(weight, bias, windows, level).unwrap();
+        let result = packed.convolve(&x.unsqueeze(0).unwrap()).unwrap();
+        results.push((format!("{level:?}"), result.squeeze(0).unwrap()));
+    }
+    results
+}
+
 #[test]
 fn every_window_agrees_with_the_definition() {
     let axes = [Window::same(1), Window::same(3), Window::same(5), Window::halving()];
@@ -72,10 +89,11 @@ fn every_window_agrees_with_the_definition() {
                     values(&[2, 3, time.kernel, space.kernel, space.kernel]).affine(1.0, 0.1);
                 let (weight, bias) = (weight.unwrap(), values(&[2]));
                 let windows = [time, space, space];
-                let kernel = Kernel::new(&weight, Some(bias.clone()), windows).unwrap();
                 let expected = naive(&x, &weight, Some(&bias), windows);
-                let difference = largest_difference(&kernel.convolve(&x).unwrap(), &expected);
-                assert!(difference < 1e-4, "{windows:?} on {:?}: {difference}", x.dims());
+                for (way, result) in every_way(&x, &weight, Some(&bias), windows) {
+                    let difference = largest_difference(&result, &expected);
+                    assert!(difference < 1e-4, "{way} {windows:?} on {:?}: {difference}", x.dims());
+                }
             }
         }
     }
@@ -85,15 +103,77 @@ fn every_window_agrees_with_the_definition() {
 fn slabs_of_frames_and_of_rows_join_without_seams() {
     let windows = [Window::causal(3, 1), Window::same(3), Window::same(3)];
     let weight = values(&[4, 3, 3, 3, 3]);
-    let kernel = Kernel::new(&weight, None, windows).unwrap();
+    let kernel = PlainKernel::new(&weight, None, windows).unwrap();
     // Sizes of which four megabytes hold five of twelve frames, then a band of rows of one frame.
     for dims in [[3, 12, 8, 300], [3, 2, 40, 400]] {
         let (frames, rows) = kernel.slab(dims[1], dims[2], dims[3]);
         assert!(frames * rows < dims[1] * dims[2], "{dims:?} fits one slab: nothing to join");
         let x = values(&dims);
-        let difference =
-            largest_difference(&kernel.convolve(&x).unwrap(), &naive(&x, &weight, None, windows));
-        assert!(difference < 1e-4, "{dims:?}: {difference}");
+        let expected = naive(&x, &weight, None, windows);
+        for (way, result) in every_way(&x, &weight, None, windows) {
+            let difference = largest_difference(&result, &expected);
+            assert!(difference < 1e-4, "{way} on {dims:?}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn every_number_of_channels_agrees_with_tensor_operations() {
+    let windows = [Window::causal(3, 1), Window::same(3), Window::same(3)];
+    // More channels than a block and a panel have, and not whole ones; bands of rows; several vectors and a part.
+    for (in_channels, out_channels) in [(1, 1), (3, 4), (16, 5), (25, 8), (70, 13), (11, 24)] {
+        let x = values(&[in_channels, 3, 17, 61]);
+        let (weight, bias) =
+            (values(&[out_channels, in_channels, 3, 3, 3]), values(&[out_channels]));
+        let ways = every_way(&x, &weight, Some(&bias), windows);
+        let largest = ways[0].1.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        for (way, result) in &ways[1..] {
+            let difference = largest_difference(result, &ways[0].1);
+            let limit = 1e-5 * largest;
+            assert!(difference < limit, "{way}, {in_channels} to {out_channels}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn doubling_agrees_with_a_convolution_of_the_doubled_picture() {
+    let windows = [Window::same(1), Window::same(3), Window::same(3)];
+    for (channels, rows, columns) in [(1, 1, 1), (5, 2, 3), (80, 9, 70), (11, 31, 33)] {
+        let x = values(&[channels, 2, rows, columns]);
+        let (weight, bias) = (values(&[10, channels, 3, 3]), values(&[10]));
+        let doubled = x.upsample_nearest2d(2 * rows, 2 * columns).unwrap();
+        let plain = PlainKernel::new(&weight, Some(bias.clone()), windows).unwrap();
+        let expected = plain.convolve(&doubled).unwrap();
+        let largest = expected.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        for level in SimdLevel::available() {
+            let kernel = PackedKernel::doubling(&weight, Some(&bias), level).unwrap();
+            let result = kernel.convolve(&x.unsqueeze(0).unwrap()).unwrap().squeeze(0).unwrap();
+            let difference = largest_difference(&result, &expected);
+            assert!(difference < 1e-5 * largest, "{level:?} on {:?}: {difference}", x.dims());
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let windows = [Window::causal(3, 1), Window::same(3), Window::same(3)];
+    let kernel = Kernel::new(&values(&[24, 40, 3, 3, 3]), None, windows).unwrap();
+    assert!(matches!(kernel, Kernel::Packed(_)));
+    let x = values(&[1, 40, 2, 30, 33]);
+    let convolve = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| kernel.convolve(&x).unwrap())
+    };
+    assert_eq!(largest_difference(&convolve(1), &convolve(2)), 0.0);
+    assert_eq!(largest_difference(&convolve(1), &convolve(5)), 0.0);
+}
+
+#[test]
+fn an_input_with_other_channels_is_an_error() {
+    for windows in [[Window::same(1); 3], [Window::same(3); 3]] {
+        let side = windows[0].kernel;
+        let kernel = Kernel::new(&values(&[2, 3, side, side, side]), None, windows).unwrap();
+        assert!(kernel.convolve(&values(&[1, 4, 3, 3, 3])).is_err());
     }
 }
 
@@ -133,7 +213,7 @@ fn an_input_smaller_than_the_kernel_is_an_error() {
     let window = Window::halving();
     let kernel =
         Kernel::new(&values(&[1, 1, 3, 3]), None, [Window::same(1), window, window]).unwrap();
-    let error = kernel.convolve(&values(&[1, 1, 1, 4])).unwrap_err().to_string();
+    let error = kernel.convolve(&values(&[1, 1, 1, 1, 4])).unwrap_err().to_string();
     assert!(error.contains("too short"), "{error}");
 }
 
@@ -141,6 +221,8 @@ fn an_input_smaller_than_the_kernel_is_an_error() {
 fn a_recorded_weight_stays_one_value() {
     let weight = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap();
     let weight = weight.broadcast_as((4, 2, 3, 3)).unwrap();
-    let kernel = Kernel::new(&weight, None, [Window::same(3); 3]).unwrap();
+    let Kernel::Plain(kernel) = Kernel::new(&weight, None, [Window::same(3); 3]).unwrap() else {
+        panic!("the weight was laid out");
+    };
     assert_eq!((kernel.matrix.dims(), kernel.matrix.stride()), (&[4, 18][..], &[0, 0][..]));
 }

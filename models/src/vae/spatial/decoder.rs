@@ -7,7 +7,7 @@ use super::resolution::{Resize, ResolutionBlock};
 use crate::error::Result;
 use crate::nn::{Conv2d, GroupNorm, Window};
 use crate::probe::Probe;
-use crate::vae::{SpatialVaeConfig, norm_silu};
+use crate::vae::SpatialVaeConfig;
 use crate::weights::Weights;
 
 /// # Source
@@ -70,6 +70,6 @@ impl SpatialDecoder {
             x = block.forward(&x)?;
             probe.tap(&format!("spatial.up{level}"), &x.narrow(0, 0, 1)?);
         }
-        self.conv_out.forward(&norm_silu(&self.norm_out, &x)?)
+        self.conv_out.forward(&self.norm_out.forward_silu(&x)?)
     }
 }

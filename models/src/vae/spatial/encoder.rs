@@ -6,7 +6,7 @@ use super::mid_block::MidBlock;
 use super::resolution::{Resize, ResolutionBlock};
 use crate::error::Result;
 use crate::nn::{Conv2d, GroupNorm, Window};
-use crate::vae::{SpatialVaeConfig, norm_silu};
+use crate::vae::SpatialVaeConfig;
 use crate::weights::Weights;
 
 /// # Source
@@ -62,7 +62,7 @@ impl SpatialEncoder {
             x = block.forward(&x)?;
         }
         let x = self.mid_block.forward(&x)?;
-        let x = self.conv_out.forward(&norm_silu(&self.norm_out, &x)?)?;
+        let x = self.conv_out.forward(&self.norm_out.forward_silu(&x)?)?;
         self.quant_conv.forward(&x)
     }
 }

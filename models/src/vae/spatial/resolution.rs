@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::resnet::{ResnetBlock, load_resnet};
 use crate::error::Result;
-use crate::nn::{Conv2d, Window};
+use crate::nn::{Conv2d, DoublingConv2d, Window};
 use crate::vae::SpatialVaeConfig;
 use crate::weights::Weights;
 
@@ -20,8 +20,13 @@ pub(super) enum Resize {
 /// `DownEncoderBlock2D` and `UpDecoderBlock2D` of diffusers.
 pub(super) struct ResolutionBlock {
     resnets: Vec<ResnetBlock>,
-    resize: Resize,
-    conv: Option<Conv2d>,
+    resizing: Option<Resizing>,
+}
+
+/// The convolution that changes height and width.
+enum Resizing {
+    Halving(Conv2d),
+    Doubling(DoublingConv2d),
 }
 
 impl ResolutionBlock {
@@ -40,15 +45,20 @@ impl ResolutionBlock {
                 load_resnet(&weights, config, channels, out_channels)
             })
             .collect::<Result<_>>()?;
-        let conv = |name: &str, window| {
-            Conv2d::load(&weights.pp(name), out_channels, out_channels, window)
-        };
-        let conv = match resize {
-            Resize::Halve => Some(conv("downsamplers.0.conv", Window::halving())?),
-            Resize::Double => Some(conv("upsamplers.0.conv", Window::same(3))?),
+        let channels = out_channels;
+        let resizing = match resize {
+            Resize::Halve => {
+                let place = weights.pp("downsamplers.0.conv");
+                let conv = Conv2d::load(&place, channels, channels, Window::halving())?;
+                Some(Resizing::Halving(conv))
+            }
+            Resize::Double => {
+                let place = weights.pp("upsamplers.0.conv");
+                Some(Resizing::Doubling(DoublingConv2d::load(&place, channels, channels)?))
+            }
             Resize::Keep => None,
         };
-        Ok(Self { resnets, resize, conv })
+        Ok(Self { resnets, resizing })
     }
 
     /// # Shapes
@@ -58,12 +68,9 @@ impl ResolutionBlock {
         for resnet in &self.resnets {
             x = resnet.forward(&x)?;
         }
-        if let Resize::Double = self.resize {
-            let (_, _, height, width) = x.dims4()?;
-            x = x.upsample_nearest2d(2 * height, 2 * width)?;
-        }
-        match &self.conv {
-            Some(conv) => conv.forward(&x),
+        match &self.resizing {
+            Some(Resizing::Halving(conv)) => conv.forward(&x),
+            Some(Resizing::Doubling(conv)) => conv.forward(&x),
             None => Ok(x),
         }
     }

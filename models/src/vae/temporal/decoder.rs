@@ -6,7 +6,7 @@ use super::residual::ResidualBlocks;
 use crate::error::Result;
 use crate::nn::{CausalConv3d, GroupNorm};
 use crate::probe::Probe;
-use crate::vae::{TemporalVaeConfig, norm_silu};
+use crate::vae::TemporalVaeConfig;
 use crate::weights::Weights;
 
 /// # Source
@@ -76,7 +76,7 @@ impl TemporalDecoder {
                 x = channels_to_time(&conv.forward(&x)?)?;
             }
         }
-        self.conv_out.forward(&norm_silu(&self.norm_out, &x)?)
+        self.conv_out.forward(&self.norm_out.forward_silu(&x)?)
     }
 }
 

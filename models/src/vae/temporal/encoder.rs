@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::residual::ResidualBlocks;
 use crate::error::Result;
 use crate::nn::{CausalConv3d, GroupNorm};
-use crate::vae::{TemporalVaeConfig, norm_silu};
+use crate::vae::TemporalVaeConfig;
 use crate::weights::Weights;
 
 /// # Source
@@ -65,7 +65,7 @@ impl TemporalEncoder {
             }
         }
         let x = self.res_blocks.forward(&x)?;
-        let x = self.conv_out.forward(&norm_silu(&self.norm_out, &x)?)?;
+        let x = self.conv_out.forward(&self.norm_out.forward_silu(&x)?)?;
         self.quant_conv.forward(&x)
     }
 }

@@ -1,4 +1,4 @@
-//! The one algorithm of every convolution, for every device, in bounded memory.
+//! Convolutions of tensor operations alone: for every device and dtype, in bounded memory.
 //!
 //! The output is computed in slabs: some frames, or some rows of one frame. For each slab the input values
 //! below every kernel tap are gathered into a matrix `[taps * in_channels, output positions]`, which the kernel
@@ -8,52 +8,10 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
-use crate::error::{ModelError, Result};
-
-/// How a kernel moves along one axis: its length, its step, and the zeros around the input.
-///
-/// Padding is always shorter than the kernel, so every position reads at least one real value.
-#[derive(Debug, Clone, Copy)]
-pub struct Window {
-    pub(super) kernel: usize,
-    pub(super) stride: usize,
-    pub(super) before: usize,
-    after: usize,
-}
+use super::window::Window;
+use crate::error::Result;
 
 impl Window {
-    /// An odd `kernel` at stride 1 with the zeros that keep the axis' length.
-    pub const fn same(kernel: usize) -> Self {
-        Self { kernel, stride: 1, before: kernel / 2, after: kernel / 2 }
-    }
-
-    /// Kernel 3 at stride 2 with one zero behind the input and none in front.
-    ///
-    /// # Source
-    /// `Downsample2D` of diffusers with `padding=0`.
-    pub const fn halving() -> Self {
-        Self { kernel: 3, stride: 2, before: 0, after: 1 }
-    }
-
-    /// Zeros in front only, so that no position reads what comes after it.
-    ///
-    /// # Source
-    /// `CausalConv3d` of `vae_temporal.py`: `kernel - stride` zeros.
-    pub const fn causal(kernel: usize, stride: usize) -> Self {
-        Self { kernel, stride, before: kernel.saturating_sub(stride), after: 0 }
-    }
-
-    pub(super) fn outputs(self, inputs: usize) -> Result<usize> {
-        let padded = inputs + self.before + self.after;
-        if inputs == 0 || padded < self.kernel {
-            return Err(ModelError::bad_input(format!(
-                "an axis of {inputs} values is too short for a convolution of {} taps",
-                self.kernel
-            )));
-        }
-        Ok((padded - self.kernel) / self.stride + 1)
-    }
-
     /// What `outputs` read of `x` along `axis`, zeros included, in whole strides.
     fn read(self, x: &Tensor, axis: usize, outputs: Range<usize>) -> Result<Tensor> {
         let start = outputs.start * self.stride;
@@ -72,15 +30,15 @@ impl Window {
     }
 }
 
-/// The kernel of a convolution over `[time, height, width]` and its bias.
-pub(super) struct Kernel {
+/// The kernel of a convolution over `[time, height, width]` and its bias, as tensors.
+pub(super) struct PlainKernel {
     /// `[out_channels, taps * in_channels]`.
     pub(super) matrix: Tensor,
     bias: Option<Tensor>,
     windows: [Window; 3],
 }
 
-impl Kernel {
+impl PlainKernel {
     /// `weight` is `[out_channels, in_channels, taps...]`, as checkpoints store it.
     pub(super) fn new(weight: &Tensor, bias: Option<Tensor>, windows: [Window; 3]) -> Result<Self> {
         let (out_channels, columns) = (weight.dim(0)?, weight.elem_count() / weight.dim(0)?);

@@ -1,0 +1,223 @@
+//! The innermost loop of a convolution: a few output channels by a few vectors of positions, kept in registers.
+
+use crate::nn::simd::SimdLevel;
+
+/// Products and sums of some channels of the input for a tile of the output.
+pub(super) struct Tile<'a> {
+    /// `[channels, taps, rows]`.
+    pub(super) weights: &'a [f32],
+    /// Output channels of the tile: what [`panel_rows`] says.
+    pub(super) rows: usize,
+    /// Packed input, from the tile's first position in the first channel on.
+    pub(super) patch: &'a [f32],
+    pub(super) channels: usize,
+    pub(super) channel_pitch: usize,
+    pub(super) taps: &'a [usize],
+    /// The sums, from the tile's first position in its first output channel on.
+    pub(super) sums: &'a mut [f32],
+    pub(super) sums_pitch: usize,
+    /// Vectors of positions, at most those of [`largest_tile`].
+    pub(super) vectors: usize,
+    /// Whether to add to the sums instead of replacing them.
+    pub(super) add: bool,
+}
+
+/// The largest tile: its output channels, and its vectors of positions. With the values and the weight that they are
+/// multiplied by, the sums just fit the registers: 32 of AVX-512 and NEON, 16 of AVX2 and SSE2.
+pub(super) const fn largest_tile(level: SimdLevel) -> (usize, usize) {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx512 => (8, 3),
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx2 => (6, 2),
+        SimdLevel::Portable if cfg!(target_arch = "aarch64") => (8, 3),
+        SimdLevel::Portable => (4, 3),
+    }
+}
+
+/// Values of a vector.
+pub(super) fn lanes(level: SimdLevel) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx512 => 16,
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx2 => 8,
+        SimdLevel::Portable => PORTABLE_LANES,
+    }
+}
+
+/// Output channels of a tile when so many are left.
+pub(super) fn panel_rows(level: SimdLevel, left: usize) -> usize {
+    const FEW: usize = 4;
+    if left > FEW { largest_tile(level).0 } else { FEW }
+}
+
+impl Tile<'_> {
+    /// Computes the tile. For each sum the products are added in the order of the weights, whatever the tile's size.
+    pub(super) fn compute(self, level: SimdLevel) {
+        match (self.rows, self.vectors) {
+            (8, 3) => self.compute_sized::<8, 3>(level),
+            (8, 2) => self.compute_sized::<8, 2>(level),
+            (8, 1) => self.compute_sized::<8, 1>(level),
+            (6, 2) => self.compute_sized::<6, 2>(level),
+            (6, 1) => self.compute_sized::<6, 1>(level),
+            (4, 3) => self.compute_sized::<4, 3>(level),
+            (4, 2) => self.compute_sized::<4, 2>(level),
+            (4, 1) => self.compute_sized::<4, 1>(level),
+            (rows, vectors) => unreachable!("invariant: no tile has {rows} x {vectors} vectors"),
+        }
+    }
+
+    fn compute_sized<const ROWS: usize, const VECTORS: usize>(self, level: SimdLevel) {
+        let width = VECTORS * lanes(level);
+        let last_tap = self.taps.iter().copied().max().unwrap_or(0);
+        assert!(self.channels > 0 && self.weights.len() == self.channels * self.taps.len() * ROWS);
+        assert!((self.channels - 1) * self.channel_pitch + last_tap + width <= self.patch.len());
+        assert!((ROWS - 1) * self.sums_pitch + width <= self.sums.len());
+        // SAFETY: what the assertions above say is what the functions below ask for; and a level other than
+        // `Portable` is only ever made when the processor has it.
+        unsafe {
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                SimdLevel::Avx512 => x86::avx512::<ROWS, VECTORS>(self),
+                #[cfg(target_arch = "x86_64")]
+                SimdLevel::Avx2 => x86::avx2::<ROWS, VECTORS>(self),
+                SimdLevel::Portable => portable::<ROWS, VECTORS>(self),
+            }
+        }
+    }
+}
+
+const PORTABLE_LANES: usize = 4;
+
+/// # Safety
+/// Every channel of the patch must hold `VECTORS` vectors behind each tap, every row of the sums as many, and the
+/// weights `ROWS` values for each channel and tap.
+#[allow(clippy::needless_range_loop)] // As in `x86`.
+unsafe fn portable<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
+    let mut sums = [[[0f32; PORTABLE_LANES]; VECTORS]; ROWS];
+    let mut weights = tile.weights.as_ptr().cast::<[f32; ROWS]>();
+    for channel in 0..tile.channels {
+        // SAFETY: the caller vouches that the patch holds this channel.
+        let patch = unsafe { tile.patch.as_ptr().add(channel * tile.channel_pitch) };
+        for &tap in tile.taps {
+            // SAFETY: the caller vouches for all vectors behind each tap.
+            let values = unsafe {
+                patch.add(tap).cast::<[[f32; PORTABLE_LANES]; VECTORS]>().read_unaligned()
+            };
+            // SAFETY: the caller vouches for the weights of all channels and taps.
+            let weight = unsafe { weights.read() };
+            for row in 0..ROWS {
+                for vector in 0..VECTORS {
+                    for lane in 0..PORTABLE_LANES {
+                        let sum = &mut sums[row][vector][lane];
+                        *sum = multiply_add(weight[row], values[vector][lane], *sum);
+                    }
+                }
+            }
+            // SAFETY: at most one past the end of the weights.
+            weights = unsafe { weights.add(1) };
+        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        let to = &mut tile.sums[row * tile.sums_pitch..];
+        for (to, sum) in to.iter_mut().zip(sums.as_flattened()) {
+            *to = if tile.add { *to + sum } else { *sum };
+        }
+    }
+}
+
+/// Fused where that is one instruction; elsewhere it would be a call.
+#[inline(always)]
+fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+        a.mul_add(b, c)
+    } else {
+        a * b + c
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+
+    use super::Tile;
+
+    /// The same loops for each width of vectors.
+    macro_rules! tile_function {
+        ($name:ident, $features:literal, $lanes:literal,
+         $zero:ident, $load:ident, $store:ident, $splat:ident, $multiply_add:ident, $add:ident) => {
+            /// # Safety
+            /// The processor must have the features. Every channel of the patch must hold `VECTORS` vectors behind
+            /// each tap, every row of the sums as many, and the weights `ROWS` values for each channel and tap.
+            #[target_feature(enable = $features)]
+            #[allow(clippy::needless_range_loop)] // Builds for tests, too, unroll these; iterators they do not.
+            pub(super) unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
+                let mut sums = [[$zero(); VECTORS]; ROWS];
+                let mut weights = tile.weights.as_ptr();
+                for channel in 0..tile.channels {
+                    // SAFETY: the caller vouches that the patch holds this channel.
+                    let patch = unsafe { tile.patch.as_ptr().add(channel * tile.channel_pitch) };
+                    for &tap in tile.taps {
+                        let mut values = [$zero(); VECTORS];
+                        for vector in 0..VECTORS {
+                            // SAFETY: the caller vouches for all vectors behind each tap.
+                            values[vector] = unsafe { $load(patch.add(tap + vector * $lanes)) };
+                        }
+                        for row in 0..ROWS {
+                            // SAFETY: the caller vouches for the weights of all channels and taps.
+                            let weight = $splat(unsafe { *weights.add(row) });
+                            for vector in 0..VECTORS {
+                                sums[row][vector] =
+                                    $multiply_add(weight, values[vector], sums[row][vector]);
+                            }
+                        }
+                        // SAFETY: at most one past the end of the weights.
+                        weights = unsafe { weights.add(ROWS) };
+                    }
+                }
+                for row in 0..ROWS {
+                    for vector in 0..VECTORS {
+                        let mut sum = sums[row][vector];
+                        let at = row * tile.sums_pitch + vector * $lanes;
+                        // SAFETY: the caller vouches for all vectors of each row of the sums.
+                        unsafe {
+                            let to = tile.sums.as_mut_ptr().add(at);
+                            if tile.add {
+                                sum = $add($load(to), sum);
+                            }
+                            $store(to, sum);
+                        }
+                    }
+                }
+            }
+        };
+    }
+
+    tile_function!(
+        avx512,
+        "avx512f",
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps
+    );
+    tile_function!(
+        avx2,
+        "avx2,fma",
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps
+    );
+}
