@@ -19,8 +19,8 @@ use crate::stdit_worker::{RingHop, RingItem};
 use crate::token::Token;
 
 /// What comes to the controller. One channel carries all of it, with one place for each token slot (a job with a slot
-/// is either new, or its token is under way, or its latent is), one for a rest and one for the last variant: so no sender
-/// ever waits.
+/// is either new, or its token is under way, or its latent is), and one for each other thing that can be on the ring or is
+/// sent once: so no sender ever waits.
 pub enum ControllerInput<A> {
     /// An embedded prompt that has a token slot.
     Job(DenoiseJob),
@@ -38,6 +38,14 @@ pub struct DenoiseController<D: Denoise> {
     ring: RingHop<D::Activation>,
     latents: Sender<DecodeJob>,
     jobs: HashMap<JobId, JobInFlight<D::Run>>,
+    /// Tokens for the next sweep.
+    ready: Vec<Token<D::Activation>>,
+    sweeps_in_ring: usize,
+    /// Whether some tokens of a sweep have come back and others have not: they stay together.
+    returning: bool,
+    /// As many sweeps may be in the ring as there are workers to take them; a token that comes meanwhile joins the next one,
+    /// so that blocks are loaded for as many jobs as possible at once.
+    most_sweeps: usize,
     /// Jobs with a slot for which there is no memory yet.
     waiting: VecDeque<DenoiseJob>,
     lease: DenoiseLease,
@@ -60,6 +68,7 @@ impl<D: Denoise> DenoiseController<D> {
         denoiser: D,
         inbox: Receiver<ControllerInput<D::Activation>>,
         ring: RingHop<D::Activation>,
+        workers: usize,
         latents: Sender<DecodeJob>,
         ledger: MemoryLedger,
     ) -> Self {
@@ -70,6 +79,10 @@ impl<D: Denoise> DenoiseController<D> {
             ring,
             latents,
             jobs: HashMap::new(),
+            ready: Vec::new(),
+            sweeps_in_ring: 0,
+            returning: false,
+            most_sweeps: workers,
             waiting: VecDeque::new(),
             lease: DenoiseLease::new(ledger),
             rest_in_ring: false,
@@ -144,13 +157,27 @@ impl<D: Denoise> DenoiseController<D> {
         match self.core.compute(|| self.denoiser.begin_step(&mut flight.run)) {
             Ok(activation) => {
                 self.jobs.insert(job.id(), flight);
-                if !self.ring.send(RingItem::Token(Token::new(job.clone(), activation))) {
-                    // Dropping the ticket fails the job.
-                    self.jobs.remove(&job.id());
-                }
+                self.ready.push(Token::new(job, activation));
             }
             Err(cause) => flight.ticket.fail(self.core.name(), cause),
         }
+    }
+
+    /// Sends what is ready round the ring as one sweep, unless enough sweeps are under way.
+    fn begin_sweep(&mut self) {
+        let enough = self.sweeps_in_ring >= self.most_sweeps;
+        if self.ready.is_empty() || self.returning || enough {
+            return;
+        }
+        for token in self.ready.drain(..) {
+            let job = token.job().id();
+            if !self.ring.send(RingItem::Token(token)) {
+                // Dropping the ticket fails the job.
+                self.jobs.remove(&job);
+            }
+        }
+        self.ring.send(RingItem::EndOfSweep);
+        self.sweeps_in_ring += 1;
     }
 
     fn turn(&mut self, token: Token<D::Activation>) {
@@ -225,7 +252,9 @@ impl<D: Denoise> Stage for DenoiseController<D> {
             // Entered again after a panic: a token may be lost with it, so nobody waits for those under way. Their
             // slots are free then while they are still in the ring, but no new token will follow them.
             self.jobs.clear();
+            self.ready.clear();
             self.waiting.clear();
+            self.returning = false;
         }
         while self.admitting || !self.jobs.is_empty() || !self.waiting.is_empty() {
             match self.inbox.recv() {
@@ -235,13 +264,19 @@ impl<D: Denoise> Stage for DenoiseController<D> {
                     self.start_waiting();
                 }
                 Some(ControllerInput::FromRing(RingItem::Token(token))) => {
+                    self.returning = true;
                     self.turn(token);
+                }
+                Some(ControllerInput::FromRing(RingItem::EndOfSweep)) => {
+                    self.returning = false;
+                    self.sweeps_in_ring = self.sweeps_in_ring.saturating_sub(1);
                     self.start_waiting();
                 }
                 Some(ControllerInput::FromRing(RingItem::Rest)) => self.rested(),
                 Some(ControllerInput::NoMoreJobs) => self.admitting = false,
                 None => return,
             }
+            self.begin_sweep();
         }
     }
 }

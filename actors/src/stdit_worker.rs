@@ -11,6 +11,8 @@ use crate::token::{Token, sweep};
 pub enum RingItem<A> {
     /// A job's turn.
     Token(Token<A>),
+    /// The tokens since the last end go through the blocks together.
+    EndOfSweep,
     /// No job is in flight any more: each worker gives back what it has read ahead.
     Rest,
 }
@@ -24,7 +26,7 @@ pub enum RingHop<A> {
 }
 
 impl<A> RingHop<A> {
-    /// `false` when the receiver is gone. Sending never waits: there is a place for each token, and for the rest.
+    /// `false` when the receiver is gone. Sending never waits: there is a place for everything that can be on the ring.
     pub(crate) fn send(&self, item: RingItem<A>) -> bool {
         match self {
             Self::Worker(next) => next.send(item).is_ok(),
@@ -33,7 +35,7 @@ impl<A> RingHop<A> {
     }
 }
 
-/// Takes every token that waits through its span of blocks in one sweep, and sends them on.
+/// Takes the tokens of a sweep through its span of blocks together, and sends them on.
 pub struct StditWorker<S: BlockSpan> {
     core: StageCore,
     span: S,
@@ -41,8 +43,8 @@ pub struct StditWorker<S: BlockSpan> {
     next: RingHop<S::Activation>,
     /// The tokens at hand: kept here, so that a panic does not lose them.
     sweeping: Vec<Token<S::Activation>>,
-    /// Whether a rest came behind them.
-    resting: bool,
+    /// Whether they are complete.
+    due: bool,
 }
 
 impl<S: BlockSpan> StditWorker<S> {
@@ -54,27 +56,19 @@ impl<S: BlockSpan> StditWorker<S> {
         next: RingHop<S::Activation>,
     ) -> Self {
         let core = StageCore::new(StageName::StditWorker(index));
-        Self { core, span, tokens, next, sweeping: Vec::new(), resting: false }
+        Self { core, span, tokens, next, sweeping: Vec::new(), due: false }
     }
 
-    /// Waits for a token and takes all others that are there, up to a rest; `false` when there will be none.
-    fn gather(&mut self) -> bool {
-        if self.sweeping.is_empty() && !self.resting {
-            let Some(first) = self.tokens.recv() else { return false };
-            self.take(first);
+    fn sweep(&mut self) {
+        self.core.metrics().items_in(self.sweeping.len());
+        sweep(&self.core, &mut self.span, &mut self.sweeping);
+        for token in self.sweeping.drain(..) {
+            if self.next.send(RingItem::Token(token)) {
+                self.core.metrics().items_out(1);
+            }
         }
-        while !self.resting {
-            let Some(next) = self.tokens.try_recv() else { break };
-            self.take(next);
-        }
-        true
-    }
-
-    fn take(&mut self, item: RingItem<S::Activation>) {
-        match item {
-            RingItem::Token(token) => self.sweeping.push(token),
-            RingItem::Rest => self.resting = true,
-        }
+        self.due = false;
+        self.next.send(RingItem::EndOfSweep);
     }
 }
 
@@ -84,18 +78,18 @@ impl<S: BlockSpan> Stage for StditWorker<S> {
     }
 
     fn run(&mut self) {
-        while self.gather() {
-            let tokens = self.sweeping.len();
-            self.core.metrics().items_in(tokens);
-            sweep(&self.core, &mut self.span, &mut self.sweeping);
-            for token in self.sweeping.drain(..) {
-                if self.next.send(RingItem::Token(token)) {
-                    self.core.metrics().items_out(1);
-                }
+        loop {
+            if self.due {
+                self.sweep();
             }
-            if std::mem::take(&mut self.resting) {
-                self.span.rest();
-                self.next.send(RingItem::Rest);
+            match self.tokens.recv() {
+                Some(RingItem::Token(token)) => self.sweeping.push(token),
+                Some(RingItem::EndOfSweep) => self.due = true,
+                Some(RingItem::Rest) => {
+                    self.span.rest();
+                    self.next.send(RingItem::Rest);
+                }
+                None => return,
             }
         }
     }

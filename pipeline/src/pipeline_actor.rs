@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Weak;
 
 use actix::{Actor, Context, Handler, Message, MessageResult, ResponseFuture};
+use sora_actors::block_loader::LoaderProbe;
 use sora_actors::channel::{ChannelProbe, Sender};
 use sora_actors::memory::MemoryLedger;
 use sora_actors::messages::{GenerationRequest, JobEvent, JobId};
@@ -71,6 +72,7 @@ pub(crate) struct PipelineActor {
     channels: Vec<ChannelProbe>,
     slots: Slots,
     ledger: MemoryLedger,
+    loaders: Vec<LoaderProbe>,
     health: Vec<StageHealth>,
     stages: Vec<StageThread>,
     ended: (watch::Sender<bool>, watch::Receiver<bool>),
@@ -78,7 +80,7 @@ pub(crate) struct PipelineActor {
 
 impl PipelineActor {
     pub(crate) fn new(graph: Graph, limits: &GraphLimits, check: RequestCheck) -> Self {
-        let Graph { intake, channels, stages, slots, ledger } = graph;
+        let Graph { intake, channels, stages, slots, ledger, loaders } = graph;
         Self {
             intake: Some(intake),
             check,
@@ -89,6 +91,7 @@ impl PipelineActor {
             channels,
             slots,
             ledger,
+            loaders,
             health: stages.iter().map(|stage| stage.health().clone()).collect(),
             stages,
             ended: watch::channel(false),
@@ -140,6 +143,7 @@ impl PipelineActor {
             stages: stages.collect(),
             free_token_slots: self.slots.free(),
             memory: self.ledger.observe(),
+            loaders: self.loaders.iter().map(LoaderProbe::observe).collect(),
         }
     }
 

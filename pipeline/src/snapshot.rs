@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sora_actors::JobPhase;
+use sora_actors::block_loader::LoaderSnapshot;
 use sora_actors::memory::LedgerSnapshot;
 use sora_actors::messages::JobId;
 
@@ -20,6 +21,8 @@ pub struct PipelineSnapshot {
     pub free_token_slots: usize,
     /// The account of memory.
     pub memory: LedgerSnapshot,
+    /// The block loaders.
+    pub loaders: Vec<LoaderSnapshot>,
 }
 
 /// One job at one moment.

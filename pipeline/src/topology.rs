@@ -1,7 +1,7 @@
 //! The graph: the only place that creates channels and starts stages.
 
 use sora_actors::block_loader::{
-    BlockFeed, BlockLoader, LoadBlocks, LoaderChannels, LoaderSettings,
+    BlockFeed, BlockLoader, LoadBlocks, LoaderChannels, LoaderProbe, LoaderSettings,
 };
 use sora_actors::channel::{ChannelProbe, Sender, bounded};
 use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
@@ -34,6 +34,7 @@ pub struct GraphCompute<E, D, S, V> {
 pub struct AttachedLoader {
     stage: Box<dyn Stage>,
     channels: [ChannelProbe; 2],
+    probe: LoaderProbe,
 }
 
 /// Joins a loader to the stage that will use its blocks.
@@ -49,7 +50,7 @@ pub fn attach_loader<L: LoadBlocks + 'static>(
     let channels = [inbox.0.probe(), deliveries.0.probe()];
     let (loader, feed) =
         BlockLoader::new(owner, blocks, settings, ledger, LoaderChannels { inbox, deliveries });
-    (AttachedLoader { stage: Box::new(loader), channels }, feed)
+    (AttachedLoader { stage: Box::new(loader), channels, probe: feed.probe() }, feed)
 }
 
 /// A running graph. It ends by itself, stage after stage, when `intake` is dropped.
@@ -64,6 +65,8 @@ pub struct Graph {
     pub slots: Slots,
     /// The account of all memory.
     pub ledger: MemoryLedger,
+    /// Observers of the block loaders.
+    pub loaders: Vec<LoaderProbe>,
 }
 
 /// Joins the stages together and starts them.
@@ -87,8 +90,10 @@ where
     limits.check()?;
     let slots = Slots::new(limits.token_slots);
     let (intake, requests) = bounded("requests", limits.queue_capacity);
-    // Two more places: for a rest, and for the message that no more jobs come.
-    let (to_controller, inbox) = bounded("controller", limits.token_slots + 2);
+    // Beside the tokens: the end of each sweep under way, of which there is at most one a worker, and a rest.
+    let ring_capacity = limits.token_slots + limits.workers + 1;
+    // One more place for the message that no more jobs come.
+    let (to_controller, inbox) = bounded("controller", ring_capacity + 1);
     let (to_decoder, latents) = bounded("latents", limits.token_slots);
     let mut channels = vec![intake.probe(), to_controller.probe()];
     let mut stages = Vec::new();
@@ -97,8 +102,7 @@ where
     let mut next = RingHop::Controller(to_controller.clone());
     let (mut workers, mut ring_channels) = (Vec::new(), Vec::new());
     for (index, span) in spans.into_iter().enumerate().rev() {
-        // One more place for a rest.
-        let (to_worker, tokens) = bounded(&format!("ring_{index}"), limits.token_slots + 1);
+        let (to_worker, tokens) = bounded(&format!("ring_{index}"), ring_capacity);
         ring_channels.push(to_worker.probe());
         workers.push(StditWorker::new(index, span, tokens, next));
         next = RingHop::Worker(to_worker);
@@ -114,7 +118,8 @@ where
         to_controller,
         ledger.clone(),
     );
-    let controller = DenoiseController::new(denoiser, inbox, next, to_decoder, ledger.clone());
+    let controller =
+        DenoiseController::new(denoiser, inbox, next, limits.workers, to_decoder, ledger.clone());
     stages.push(StageThread::spawn(embedder)?);
     stages.push(StageThread::spawn(controller)?);
     for worker in workers.into_iter().rev() {
@@ -122,9 +127,11 @@ where
     }
     stages.push(StageThread::spawn(VaeDecoder::new(decoder, latents, ledger.clone()))?);
     // Each ends when the stage that it serves has.
-    for AttachedLoader { stage, channels: probes } in loaders {
+    let mut loader_probes = Vec::new();
+    for AttachedLoader { stage, channels: probes, probe } in loaders {
         channels.extend(probes);
+        loader_probes.push(probe);
         stages.push(StageThread::spawn(stage)?);
     }
-    Ok(Graph { intake, channels, stages, slots, ledger })
+    Ok(Graph { intake, channels, stages, slots, ledger, loaders: loader_probes })
 }

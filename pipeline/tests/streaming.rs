@@ -190,7 +190,8 @@ fn copied(folder: &Path) -> ModelBundle {
 }
 
 #[actix::test]
-async fn weights_that_are_cut_short_on_the_way_fail_their_jobs_and_work_again_when_they_are_whole() {
+async fn weights_that_are_cut_short_on_the_way_fail_their_jobs_and_work_again_when_they_are_whole()
+{
     let folder = tempfile::tempdir().unwrap();
     let bundle = copied(folder.path());
     let weights = folder.path().join("stdit3/model.safetensors");

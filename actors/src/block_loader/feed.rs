@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use sora_telemetry::{LoaderMetrics, timeline};
+use sora_telemetry::timeline;
 
 use super::delivery::{Delivery, LoadedBlock, LoaderMessage};
+use super::probe::LoaderProbe;
 use crate::channel::{Receiver, Sender};
 use crate::compute::Computed;
 use crate::error::StageFailure;
@@ -16,7 +17,7 @@ pub struct BlockFeed<B> {
     deliveries: Receiver<Delivery<B>>,
     /// The sweep under way, or the last one.
     sweep: u64,
-    metrics: LoaderMetrics,
+    probe: LoaderProbe,
 }
 
 impl<B> BlockFeed<B> {
@@ -24,14 +25,19 @@ impl<B> BlockFeed<B> {
         block_count: usize,
         inbox: Sender<LoaderMessage>,
         deliveries: Receiver<Delivery<B>>,
-        metrics: LoaderMetrics,
+        probe: LoaderProbe,
     ) -> Self {
-        Self { block_count, inbox, deliveries, sweep: 0, metrics }
+        Self { block_count, inbox, deliveries, sweep: 0, probe }
     }
 
     /// How many blocks a sweep has.
     pub fn block_count(&self) -> usize {
         self.block_count
+    }
+
+    /// An observer of the loader.
+    pub fn probe(&self) -> LoaderProbe {
+        self.probe.clone()
     }
 
     /// The next block of the sweep, waiting for it. Block 0 begins a sweep; the others follow in order, but a sweep may
@@ -52,7 +58,7 @@ impl<B> BlockFeed<B> {
             self.tell(LoaderMessage::Taken);
             if sweep == self.sweep {
                 debug_assert!(block.is_err() || delivered == index, "blocks are used in order");
-                self.metrics.waited(started.elapsed());
+                self.probe.waited(started.elapsed());
                 return block;
             }
         }

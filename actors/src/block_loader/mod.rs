@@ -11,14 +11,18 @@
 mod course;
 mod delivery;
 mod feed;
+mod probe;
 mod read_limit;
 mod retained;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 use crate::compute::Computed;
 
 pub use delivery::{Delivery, LoadedBlock, LoaderMessage};
 pub use feed::BlockFeed;
+pub use probe::{LoaderProbe, LoaderSnapshot};
 pub use read_limit::ReadLimit;
 pub use stage::{BlockLoader, LOOK_AHEAD, LoaderChannels, LoaderSettings};
 

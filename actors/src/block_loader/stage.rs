@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sora_telemetry::{LoaderMetrics, timeline};
+use sora_telemetry::timeline;
 
 use super::course::Course;
 use super::delivery::{Delivery, LoadedBlock, LoaderMessage, PassingPlaces, Place};
 use super::feed::BlockFeed;
+use super::probe::LoaderProbe;
 use super::read_limit::ReadLimit;
 use super::retained::RetainedBlocks;
 use super::{BlockSize, LoadBlocks};
@@ -64,7 +65,7 @@ pub struct BlockLoader<L: LoadBlocks> {
     own_inbox: Sender<LoaderMessage>,
     inbox: Receiver<LoaderMessage>,
     deliveries: Sender<Delivery<L::Block>>,
-    metrics: LoaderMetrics,
+    probe: LoaderProbe,
 }
 
 impl<L: LoadBlocks> BlockLoader<L> {
@@ -78,9 +79,9 @@ impl<L: LoadBlocks> BlockLoader<L> {
     ) -> (Self, BlockFeed<L::Block>) {
         let LoaderChannels { inbox: (own_inbox, inbox), deliveries: (to_stage, deliveries) } =
             channels;
-        let metrics = LoaderMetrics::new(&owner.to_string());
+        let probe = LoaderProbe::new(owner);
         let count = blocks.block_count();
-        let feed = BlockFeed::new(count, own_inbox.clone(), deliveries, metrics.clone());
+        let feed = BlockFeed::new(count, own_inbox.clone(), deliveries, probe.clone());
         let loader = Self {
             core: StageCore::new(StageName::BlockLoader(owner)),
             course: Course::new(count, LOOK_AHEAD, settings.across_sweeps),
@@ -93,7 +94,7 @@ impl<L: LoadBlocks> BlockLoader<L> {
             settings,
             own_inbox,
             inbox,
-            metrics,
+            probe,
         };
         (loader, feed)
     }
@@ -122,7 +123,7 @@ impl<L: LoadBlocks> BlockLoader<L> {
         }
         let block = match self.retained.get(index) {
             Some(block) => {
-                self.metrics.found();
+                self.probe.found();
                 Ok(block)
             }
             None => {
@@ -162,7 +163,7 @@ impl<L: LoadBlocks> BlockLoader<L> {
                 reason: "loading a block failed".into(),
             })
         })?;
-        self.metrics.loaded(size.stored_bytes, started.elapsed());
+        self.probe.loaded(size.stored_bytes, started.elapsed());
         let keep = matches!(place, Place::Kept(_));
         let block = LoadedBlock::new(block, place);
         if keep {

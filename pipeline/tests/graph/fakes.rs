@@ -38,6 +38,7 @@ pub enum Mishap {
 pub struct Stagecraft {
     log: Mutex<Vec<(Place, String)>>,
     encoder_loads: AtomicUsize,
+    span_loads: AtomicUsize,
     closed: Mutex<Vec<Place>>,
     opened: Condvar,
     mishaps: Mutex<Vec<(Place, String, Mishap)>>,
@@ -72,6 +73,11 @@ impl Stagecraft {
     /// How often a block of the encoder was brought into memory.
     pub fn encoder_loads(&self) -> usize {
         self.encoder_loads.load(Ordering::SeqCst)
+    }
+
+    /// How often a block of the transformer was brought into memory.
+    pub fn span_loads(&self) -> usize {
+        self.span_loads.load(Ordering::SeqCst)
     }
 
     fn compute(&self, place: Place, prompt: &str) -> Computed<()> {
@@ -229,6 +235,7 @@ impl BlockSpan for FakeSpan {
     }
 
     fn acquire(&mut self, index: usize) -> Computed<usize> {
+        self.0.span_loads.fetch_add(1, Ordering::SeqCst);
         Ok(self.1.start + index)
     }
 

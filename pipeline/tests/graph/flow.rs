@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use sora_actors::messages::{JobEvent, VideoChunk};
+use sora_pipeline::GraphLimits;
 
 use crate::fakes::{CHUNK_FRAMES, Place, Stagecraft, expected_pixel};
-use crate::{events, in_time, limits, request, start};
+use crate::{End, end, events, in_time, limits, request, start, until};
 
 fn chunk_of(event: &JobEvent) -> Option<&VideoChunk> {
     if let JobEvent::Chunk(chunk) = event { Some(chunk) } else { None }
@@ -126,4 +127,25 @@ async fn waiting_prompts_are_embedded_in_one_sweep() {
     // Each of the 3 blocks once for the first prompt, and once for the three that waited.
     assert_eq!(stagecraft.encoder_loads(), 2 * 3);
     in_time(pipeline.drain()).await;
+}
+
+#[actix::test]
+async fn jobs_in_flight_share_each_load_of_a_block() {
+    let stagecraft = Arc::<Stagecraft>::default();
+    let limits = GraphLimits { token_slots: 4, ..limits(1) };
+    let pipeline = start(&stagecraft, &limits);
+    // The first job's first sweep is held until the others are ready to join.
+    stagecraft.close(Place::Block(0));
+    let mut jobs = Vec::new();
+    for prompt in ["a", "b", "c", "d"] {
+        jobs.push(pipeline.submit(request(prompt, 1)).await.unwrap());
+        until(|| stagecraft.count(Place::Denoiser, prompt) == 1).await;
+    }
+    stagecraft.open(Place::Block(0));
+    for job in &jobs {
+        assert!(matches!(end(job).await, End::Finished));
+    }
+    // Four steps of two blocks for all four of them, after the first one's first step.
+    assert_eq!(stagecraft.span_loads(), 2 * (1 + 4));
+    pipeline.drain().await;
 }
