@@ -73,6 +73,17 @@ fn a_pytorch_archive_gives_every_kind_of_tensor() {
 }
 
 #[test]
+fn a_header_whose_length_reads_like_a_pickle_is_still_one_of_safetensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    let mut header = br#"{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}"#.to_vec();
+    // Little-endian, this begins with the bytes of a pickle of protocol 2.
+    header.resize(0x0280, b' ');
+    std::fs::write(&file, [&(header.len() as u64).to_le_bytes(), &*header, &[7]].concat()).unwrap();
+    assert_eq!(values(&Checkpoint::open(&file).unwrap(), "a"), [7.]);
+}
+
+#[test]
 fn rows_of_a_table_come_from_either_format_in_the_compute_dtype() {
     let folder = tempfile::tempdir().unwrap();
     save(&folder.path().join("model.safetensors"), &[("plain", &[3, 4])]);

@@ -199,6 +199,10 @@ fn open_file(file: &Path) -> Result<Box<dyn TensorSource>> {
     if start.is_empty() {
         return Err(corrupt("it is empty"));
     }
+    // The length of a safetensors header, in the first 8 bytes, may look like any of the marks below.
+    if start.get(8) == Some(&b'{') {
+        return Ok(Box::new(SafetensorsFile::open(file)?));
+    }
     if start.starts_with(b"PK\x03\x04") {
         return Ok(Box::new(PytorchFile::open(file)?));
     }
