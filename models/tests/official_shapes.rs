@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use sora_models::bundle::PartName;
+use sora_models::checkpoint_tools::Preset;
 use sora_models::stdit3::{Stdit3, Stdit3Config};
-use sora_models::t5::{T5Config, T5Encoder};
 use sora_models::vae::{VaeConfig, VideoVae};
 use sora_models::weights::ParameterRecorder;
 
@@ -24,18 +25,15 @@ fn summary(parameters: &BTreeMap<String, Vec<usize>>) -> (usize, usize, String) 
     (parameters.len(), elements, digest)
 }
 
-fn config_file() -> &'static Path {
-    Path::new("config.json")
+fn official(part: PartName) -> (usize, usize, String) {
+    summary(&Preset::OpenSoraV12.parameters(part).unwrap())
 }
 
 #[test]
 fn t5_v1_1_xxl() {
-    let json = r#"{"vocab_size": 32128, "d_model": 4096, "d_kv": 64, "num_heads": 64, "d_ff": 10240,
-        "num_layers": 24, "feed_forward_proj": "gated-gelu"}"#;
-    let config = T5Config::from_json(json, config_file()).unwrap();
     // The second name of the token embedding, `encoder.embed_tokens.weight`, is not counted.
     assert_eq!(
-        summary(&T5Encoder::parameters(&config).unwrap()),
+        official(PartName::T5),
         (
             219,
             4_762_310_656,
@@ -44,21 +42,10 @@ fn t5_v1_1_xxl() {
     );
 }
 
-/// The `config.json` of `hpcai-tech/OpenSora-STDiT-v3`, as far as it is about the architecture.
-const STDIT3_XL_2: &str = r#"{
-    "model_type": "STDiT3", "in_channels": 4, "patch_size": [1, 2, 2], "hidden_size": 1152, "depth": 28,
-    "num_heads": 16, "mlp_ratio": 4.0, "input_sq_size": 512, "caption_channels": 4096,
-    "model_max_length": 300, "qk_norm": true, "pred_sigma": true
-}"#;
-
-fn stdit3_parameters(json: &str) -> BTreeMap<String, Vec<usize>> {
-    Stdit3::parameters(&Stdit3Config::from_json(json, config_file()).unwrap()).unwrap()
-}
-
 #[test]
 fn stdit3_xl_2() {
     assert_eq!(
-        summary(&stdit3_parameters(STDIT3_XL_2)),
+        official(PartName::Stdit3),
         (
             973,
             1_208_872_772,
@@ -69,28 +56,18 @@ fn stdit3_xl_2() {
 
 #[test]
 fn query_and_key_norms_are_wanted_only_where_the_config_has_them() {
-    let without =
-        stdit3_parameters(&STDIT3_XL_2.replace("\"qk_norm\": true", "\"qk_norm\": false"));
+    let json = Preset::OpenSoraV12.config_json(PartName::Stdit3);
+    let json = json.replace("\"qk_norm\": true", "\"qk_norm\": false");
+    let config = Stdit3Config::from_json(&json, Path::new("config.json")).unwrap();
+    let without = Stdit3::parameters(&config).unwrap();
     assert_eq!(without.len(), 973 - 2 * 56);
     assert!(!without.keys().any(|name| name.contains("_norm")));
 }
 
-/// The `config.json` of `hpcai-tech/OpenSora-VAE-v1.2`, as far as it is about the architecture.
-const VAE_V1_2: &str = r#"{
-    "model_type": "VideoAutoencoderPipeline", "micro_frame_size": 17,
-    "shift": [-0.1, 0.34, 0.27, 0.98], "scale": [3.85, 2.32, 2.33, 3.06],
-    "vae_2d": {
-        "type": "VideoAutoencoderKL", "micro_batch_size": 4, "subfolder": "vae",
-        "from_pretrained": "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
-    },
-    "vae_temporal": { "type": "VAE_Temporal_SD", "from_pretrained": null }
-}"#;
-
 #[test]
 fn vae_v1_2() {
-    let config = VaeConfig::from_json(VAE_V1_2, config_file()).unwrap();
     assert_eq!(
-        summary(&VideoVae::parameters(&config).unwrap()),
+        official(PartName::Vae),
         (
             517,
             393_341_015,
@@ -101,7 +78,8 @@ fn vae_v1_2() {
 
 #[test]
 fn decoding_wants_no_parameter_of_the_encoder() {
-    let config = VaeConfig::from_json(VAE_V1_2, config_file()).unwrap();
+    let json = Preset::OpenSoraV12.config_json(PartName::Vae);
+    let config = VaeConfig::from_json(json, Path::new("config.json")).unwrap();
     let decoder =
         ParameterRecorder::record(|weights| VideoVae::load(weights, &config).map(drop)).unwrap();
     let whole = VideoVae::parameters(&config).unwrap();

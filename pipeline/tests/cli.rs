@@ -280,3 +280,26 @@ mod verify {
         assert!(text(&output.stderr).contains("case.json"), "{}", text(&output.stderr));
     }
 }
+
+#[test]
+fn a_made_up_model_can_be_packed_verified_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = sora(folder.path()).args(arguments).output().unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let done = |arguments: &[&str], printed: &str| {
+        let (code, stdout, stderr) = run(arguments);
+        assert_eq!((code, stdout.trim()), (Some(0), printed), "{arguments:?}: {stderr}");
+    };
+    done(&["synth", "--preset", "tiny", "--out", "random"], "random");
+    done(&["pack", "random", "--out", "packed", "--dtype", "bf16"], "packed");
+    done(&["pack", "--verify", "packed"], "packed");
+    done(&["generate", "a ball", "--model", "packed", "-o", "a.gif", "--device", "cpu"], "a.gif");
+
+    let (code, _, stderr) = run(&["synth", "--preset", "tiny", "--out", "random"]);
+    assert!(code == Some(2) && stderr.contains("--force"), "{stderr}");
+    fs::write(folder.path().join("packed/vae/config.json"), "{}").unwrap();
+    let (code, stdout, _) = run(&["pack", "--verify", "packed"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), "vae/config.json is not what was written\n"));
+}

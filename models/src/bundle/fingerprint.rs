@@ -8,8 +8,8 @@ use super::part::{BundlePart, PartName};
 use crate::error::Result;
 use crate::weights::TensorSource;
 
-/// Our choice: samples of a weight file, and bytes of each. A retrained or fine-tuned file differs nearly everywhere,
-/// so a megabyte spread over it tells it apart, and is read in milliseconds.
+/// Our choice: samples of a network's files together, and bytes of each. A retrained or fine-tuned network differs
+/// nearly everywhere, so a megabyte spread over it tells it apart, and is read in milliseconds.
 const SAMPLES: usize = 256;
 const SAMPLE_BYTES: usize = 4096;
 
@@ -32,11 +32,13 @@ impl Fingerprint {
             let header = part.source.info(&tensor).map(|info| format!("{info:?}"));
             self.add(&tensor, header.unwrap_or_default().as_bytes());
         }
-        for file in part.source.files() {
+        let files = part.source.files();
+        let share = SAMPLES.div_ceil(files.len().max(1)).max(2);
+        for file in files {
             let name = file.path().file_name().unwrap_or(Path::new("").as_os_str());
             self.add(&name.to_string_lossy(), &file.length_bytes().to_le_bytes());
             let read = |offset, length| file.read(offset, length);
-            self.add("samples", &samples(file.length_bytes(), read)?);
+            self.add("samples", &samples(file.length_bytes(), share, read)?);
         }
         Ok(())
     }
@@ -46,16 +48,20 @@ impl Fingerprint {
     }
 }
 
-/// Evenly spaced pieces, the first and the last bytes among them; all of it when it is small.
-fn samples(length: u64, read: impl Fn(u64, usize) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
-    let all = SAMPLES * SAMPLE_BYTES;
+/// `count` evenly spaced pieces, the first and the last bytes among them; all of it when it is small.
+fn samples(
+    length: u64,
+    count: usize,
+    read: impl Fn(u64, usize) -> Result<Vec<u8>>,
+) -> Result<Vec<u8>> {
+    let all = count * SAMPLE_BYTES;
     if length <= all as u64 {
         return read(0, length as usize);
     }
     let last = u128::from(length - SAMPLE_BYTES as u64);
     let mut bytes = Vec::with_capacity(all);
-    for index in 0..SAMPLES as u128 {
-        let start = (last * index / (SAMPLES as u128 - 1)) as u64;
+    for index in 0..count as u128 {
+        let start = (last * index / (count as u128 - 1)) as u64;
         bytes.extend(read(start, SAMPLE_BYTES)?);
     }
     Ok(bytes)
@@ -74,7 +80,7 @@ mod tests {
                 let offset = offset as usize;
                 Ok(bytes[offset..offset + length].to_vec())
             };
-            samples(bytes.len() as u64, read).unwrap()
+            samples(bytes.len() as u64, SAMPLES, read).unwrap()
         };
         assert_eq!(samples(&[1, 2, 3]), [1, 2, 3]);
         let mut large = vec![0u8; SAMPLES * SAMPLE_BYTES * 3];

@@ -23,7 +23,7 @@ use crate::stdit3::{Stdit3, Stdit3Config};
 use crate::t5::{PromptTokenizer, T5Config, T5Encoder};
 use crate::vae::{VaeConfig, VideoVae};
 use crate::weights::names::{STDIT3_IGNORABLE, T5_IGNORABLE};
-use crate::weights::validate;
+use crate::weights::{LoadGroup, validate};
 
 #[cfg(feature = "embedded-model")]
 pub use embedded::EMBEDDED_PROMPTS;
@@ -151,6 +151,18 @@ impl ModelBundle {
     /// The sizes of the text encoder.
     pub fn t5_config(&self) -> &T5Config {
         &self.t5_config
+    }
+
+    /// The parameters of a network by when they are needed.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn load_groups(&self, name: PartName) -> Result<Vec<LoadGroup>> {
+        match name {
+            PartName::T5 => T5Encoder::load_groups(&self.t5_config),
+            PartName::Stdit3 => Stdit3::load_groups(&self.stdit3_config),
+            PartName::Vae => VideoVae::load_groups(&self.vae_config),
+        }
     }
 
     /// The sizes of the diffusion transformer.

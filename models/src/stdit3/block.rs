@@ -42,14 +42,19 @@ impl Stdit3Block {
         (axis, index / 2)
     }
 
-    /// The part of the checkpoint `root` that block `index` of the order of execution reads.
-    pub fn weights(root: &Weights, index: usize) -> Weights {
+    /// The name, in the checkpoint, of the place that block `index` of the order of execution reads.
+    pub fn place(index: usize) -> String {
         let (axis, number) = Self::position(index);
         let list = match axis {
             AttentionAxis::Spatial => "spatial_blocks",
             AttentionAxis::Temporal => "temporal_blocks",
         };
-        root.pp(list).pp(number)
+        format!("{list}.{number}")
+    }
+
+    /// The part of the checkpoint `root` that block `index` of the order of execution reads.
+    pub fn weights(root: &Weights, index: usize) -> Weights {
+        root.pp(Self::place(index))
     }
 
     /// Reads block `index` of the order of execution (spatial 0, temporal 0, spatial 1, ...) from the checkpoint's

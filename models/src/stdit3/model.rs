@@ -14,7 +14,7 @@ use super::final_layer::{FinalLayer, unpatchify};
 use crate::error::{ModelError, Result};
 use crate::nn::{Linear, PositionScale, RotaryTable, silu, sin_cos_positions_2d};
 use crate::probe::Probe;
-use crate::weights::{ParameterRecorder, Weights};
+use crate::weights::{LoadGroup, Weights};
 
 /// What comes before the first block and after the last.
 pub struct Stdit3Ends {
@@ -289,7 +289,22 @@ impl Stdit3 {
     /// # Errors
     /// A tensor operation fails.
     pub fn parameters(config: &Stdit3Config) -> Result<BTreeMap<String, Vec<usize>>> {
-        ParameterRecorder::record(|root| Self::load(root, config).map(drop))
+        let groups = Self::load_groups(config)?.into_iter();
+        Ok(groups.flat_map(|group| group.parameters).collect())
+    }
+
+    /// The same parameters by when they are needed: the ends, then block by block in the order of execution.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn load_groups(config: &Stdit3Config) -> Result<Vec<LoadGroup>> {
+        let ends = LoadGroup::record("ends", |root| Stdit3Ends::load(root, config).map(drop));
+        let blocks = (0..config.blocks()).map(|index| {
+            LoadGroup::record(Stdit3Block::place(index), |root| {
+                Stdit3Block::load(root, config, index).map(drop)
+            })
+        });
+        std::iter::once(ends).chain(blocks).collect()
     }
 
     /// Everything but the blocks.

@@ -10,7 +10,7 @@ use super::position_bias::RelativePositionBias;
 use crate::error::{ModelError, Result};
 use crate::nn::RmsNorm;
 use crate::probe::Probe;
-use crate::weights::{ParameterRecorder, Weights};
+use crate::weights::{LoadGroup, Weights};
 
 /// Texts that go through the encoder together: rows of token ids, and which of them count.
 pub struct TokenBatch {
@@ -106,16 +106,27 @@ impl T5Encoder {
     /// # Errors
     /// A tensor operation fails.
     pub fn parameters(config: &T5Config) -> Result<BTreeMap<String, Vec<usize>>> {
-        ParameterRecorder::record(|weights| {
+        let groups = Self::load_groups(config)?.into_iter();
+        Ok(groups.flat_map(|group| group.parameters).collect())
+    }
+
+    /// The same parameters by when they are needed: those around the blocks, then block by block.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn load_groups(config: &T5Config) -> Result<Vec<LoadGroup>> {
+        let ends = LoadGroup::record("ends", |weights| {
             let encoder = Self::new(weights.clone(), config.clone());
             encoder.rows(&[config.pad_token_id])?;
             RelativePositionBias::load(weights, config)?;
-            for index in 0..config.num_layers {
-                T5Block::load(weights, config, index)?;
-            }
-            encoder.final_norm()?;
-            Ok(())
-        })
+            encoder.final_norm().map(drop)
+        });
+        let blocks = (0..config.num_layers).map(|index| {
+            LoadGroup::record(format!("encoder.block.{index}"), |weights| {
+                T5Block::load(weights, config, index).map(drop)
+            })
+        });
+        std::iter::once(ends).chain(blocks).collect()
     }
 
     /// Encodes texts, reading each block once for all of them. Taps `embed`, `block_0`, ... and

@@ -10,7 +10,7 @@ use super::frame_stream::{SpatialPass, TemporalPass};
 use super::posterior::PosteriorNoise;
 use crate::error::{ModelError, Result};
 use crate::probe::Probe;
-use crate::weights::{ParameterRecorder, Weights};
+use crate::weights::{LoadGroup, ParameterRecorder, Weights};
 
 /// Where the checkpoint keeps the spatial network.
 pub(super) const SPATIAL_WEIGHTS: &str = "spatial_vae.module";
@@ -57,6 +57,24 @@ impl VideoVae {
     /// A tensor operation fails.
     pub fn parameters(config: &VaeConfig) -> Result<BTreeMap<String, Vec<usize>>> {
         ParameterRecorder::record(|weights| Self::load_with_encoder(weights, config).map(drop))
+    }
+
+    /// The same parameters by when they are needed: the temporal decoder, the spatial decoder, and what only the encoder
+    /// needs.
+    ///
+    /// # Errors
+    /// A tensor operation fails.
+    pub fn load_groups(config: &VaeConfig) -> Result<Vec<LoadGroup>> {
+        let mut temporal =
+            LoadGroup::record("temporal decoder", |weights| Self::load(weights, config).map(drop))?;
+        let mut encoder = LoadGroup::record("encoder", |weights| {
+            Self::load_with_encoder(weights, config).map(drop)
+        })?;
+        encoder.parameters.retain(|parameter| !temporal.parameters.contains(parameter));
+        let of_frames = |(name, _): &mut (String, _)| name.starts_with(SPATIAL_WEIGHTS);
+        let spatial = temporal.parameters.extract_if(.., of_frames).collect();
+        let spatial = LoadGroup { name: "spatial decoder".into(), parameters: spatial };
+        Ok(vec![temporal, spatial, encoder])
     }
 
     /// The shapes that it was loaded with.

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod file_bytes;
+mod load_group;
 pub mod names;
 mod pickle;
 mod pickle_scan;
@@ -24,6 +25,7 @@ use self::file_bytes::FileBytes;
 use crate::error::{ModelError, Result};
 
 pub use checkpoint::Checkpoint;
+pub use load_group::LoadGroup;
 pub use pytorch_file::PytorchFile;
 pub use recorder::ParameterRecorder;
 pub use safetensors_file::SafetensorsFile;

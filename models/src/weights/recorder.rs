@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use candle_core::{DType, Device, Shape, Tensor};
 
@@ -15,7 +15,13 @@ use crate::error::Result;
 /// Answers every read with zeros of the wanted shape (one element, broadcast: it costs no memory).
 #[derive(Default)]
 pub struct ParameterRecorder {
-    asked: Mutex<BTreeMap<String, Vec<usize>>>,
+    asked: Mutex<BTreeMap<String, Asked>>,
+}
+
+struct Asked {
+    /// How many others were asked for before.
+    rank: usize,
+    shape: Vec<usize>,
 }
 
 impl ParameterRecorder {
@@ -31,9 +37,30 @@ impl ParameterRecorder {
         Ok(recorder.parameters())
     }
 
+    /// As [`ParameterRecorder::record`], in the order in which `load` asks.
+    ///
+    /// # Errors
+    /// Whatever `load` brings up.
+    pub fn record_in_order(
+        load: impl FnOnce(&Weights) -> Result<()>,
+    ) -> Result<Vec<(String, Vec<usize>)>> {
+        let recorder = Arc::new(Self::default());
+        load(&Weights::new(recorder.clone(), DType::F32, &Device::Cpu))?;
+        let asked = recorder.asked();
+        let mut ranked: Vec<_> =
+            asked.iter().map(|(name, asked)| (asked.rank, name, &asked.shape)).collect();
+        ranked.sort();
+        Ok(ranked.into_iter().map(|(_, name, shape)| (name.clone(), shape.clone())).collect())
+    }
+
     /// What was asked for so far: name to shape.
     pub fn parameters(&self) -> BTreeMap<String, Vec<usize>> {
-        self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let asked = self.asked();
+        asked.iter().map(|(name, asked)| (name.clone(), asked.shape.clone())).collect()
+    }
+
+    fn asked(&self) -> MutexGuard<'_, BTreeMap<String, Asked>> {
+        self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -57,8 +84,10 @@ impl TensorSource for ParameterRecorder {
     }
 
     fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
-        let mut asked = self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        asked.insert(name.to_string(), shape.dims().to_vec());
+        let mut asked = self.asked();
+        let rank = asked.len();
+        let shape_asked = shape.dims().to_vec();
+        asked.entry(name.to_string()).or_insert(Asked { rank, shape: shape_asked });
         Ok(Tensor::zeros((), dtype, device)?.broadcast_as(shape)?)
     }
 

@@ -1,4 +1,4 @@
-//! The `sora` command: videos from prompts, their judgement, and a check of the models against recorded cases.
+//! The `sora` command: videos from prompts, their judgement, model folders, and a check of the models against recorded cases.
 
 mod arguments;
 mod compute_threads;
@@ -7,12 +7,15 @@ mod exit;
 mod generate;
 mod interrupt;
 mod job;
+mod pack;
 mod plan;
 mod print;
 mod prompts;
 mod report;
 mod request;
+mod synth;
 mod verify;
+mod write_model;
 
 use std::process::ExitCode;
 
@@ -56,7 +59,9 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Pack(arguments) => pack::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Synth(arguments) => synth::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }
 }
