@@ -1,4 +1,4 @@
-//! The `sora` command: videos from prompts, their judgement, model folders, and a check of the models against recorded cases.
+//! The `sora` command: videos from prompts, their judgement, model folders, and a check of the models.
 
 mod arguments;
 mod compute_threads;
