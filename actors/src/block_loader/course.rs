@@ -44,14 +44,14 @@ impl Course {
         self.free_places -= 1;
         self.index += 1;
         if self.index == self.blocks {
-            self.to_sweep(self.sweep + 1);
+            self.move_to(self.sweep + 1);
         }
     }
 
     /// The failure of the block that was next is on its way; nothing follows until another sweep begins.
     pub(super) fn failed(&mut self) {
         self.free_places -= 1;
-        self.to_sweep(self.sweep + 1);
+        self.move_to(self.sweep + 1);
         self.resting = true;
     }
 
@@ -65,7 +65,7 @@ impl Course {
         self.resting = false;
         // What was read ahead for it stays valid.
         if self.sweep < sweep {
-            self.to_sweep(sweep);
+            self.move_to(sweep);
         }
     }
 
@@ -73,10 +73,10 @@ impl Course {
     pub(super) fn rest(&mut self) {
         self.resting = true;
         self.free_places = self.places;
-        self.to_sweep(self.asked + 1);
+        self.move_to(self.asked + 1);
     }
 
-    fn to_sweep(&mut self, sweep: u64) {
+    fn move_to(&mut self, sweep: u64) {
         (self.sweep, self.index) = (sweep, 0);
     }
 }

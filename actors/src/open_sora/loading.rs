@@ -10,10 +10,12 @@ use sora_models::weights::Weights;
 use crate::block_loader::{BlockSize, LoadBlocks};
 use crate::compute::Computed;
 
+type LoadFunction<B> = Box<dyn Fn(&Weights, usize) -> sora_models::Result<B> + Send>;
+
 /// Blocks that are read by a function of their index.
 pub struct CheckpointBlocks<B> {
     sizes: Vec<BlockSize>,
-    load: Box<dyn Fn(&Weights, usize) -> sora_models::Result<B> + Send>,
+    load: LoadFunction<B>,
     weights: Weights,
 }
 
@@ -70,9 +72,9 @@ impl CheckpointBlocks<Stdit3Block> {
 /// One of the two networks that decode a latent.
 pub enum DecoderPart {
     /// Latents to every frame's spatial latents.
-    Temporal(TemporalPass),
+    Temporal(Box<TemporalPass>),
     /// Spatial latents to pixels.
-    Spatial(SpatialPass),
+    Spatial(Box<SpatialPass>),
 }
 
 impl CheckpointBlocks<DecoderPart> {
@@ -84,8 +86,8 @@ impl CheckpointBlocks<DecoderPart> {
     pub fn decoder(weights: &Weights, config: &VaeConfig) -> sora_models::Result<Self> {
         let config = config.clone();
         Self::new(weights, 2, move |weights, index| match index {
-            0 => TemporalPass::load(weights, &config).map(DecoderPart::Temporal),
-            _ => SpatialPass::load(weights, &config).map(DecoderPart::Spatial),
+            0 => TemporalPass::load(weights, &config).map(Box::new).map(DecoderPart::Temporal),
+            _ => SpatialPass::load(weights, &config).map(Box::new).map(DecoderPart::Spatial),
         })
     }
 }
