@@ -66,14 +66,20 @@ def export(folder: Path) -> None:
     write_json(folder / "generation_config.json", config.SAMPLING)
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a model folder, by its path in the folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.*"))
+    }
+
+
 def main() -> None:
     export(WEIGHTS_DIR)
-    lines = []
-    for path in sorted(WEIGHTS_DIR.rglob("*.*")):
-        content = path.read_bytes()
-        lines.append(f"{hashlib.sha256(content).hexdigest()}  {path.relative_to(WEIGHTS_DIR)}\n")
-        print(f"{len(content):>9}  {path.relative_to(WEIGHTS_DIR)}")
-    (LOG_DIR / "weights.sha256").write_text("".join(lines))
+    by_file = hashes(WEIGHTS_DIR)
+    for name in by_file:
+        print(f"{(WEIGHTS_DIR / name).stat().st_size:>9}  {name}")
+    (LOG_DIR / "weights.sha256").write_text("".join(f"{digest}  {name}\n" for name, digest in by_file.items()))
 
 
 if __name__ == "__main__":
