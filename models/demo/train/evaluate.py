@@ -30,10 +30,10 @@ BATCH = 16
 
 
 class Score:
-    """Counts of right answers for each attribute, with the mistakes."""
+    """Counts of right answers for each attribute, with the mistakes; PSNR where a true clip is known."""
 
     def __init__(self):
-        self.right, self.asked, self.mistakes = Counter(), Counter(), []
+        self.right, self.asked, self.mistakes, self.psnr_db = Counter(), Counter(), [], []
 
     def add(self, label: str, wanted: dict[str, str | None], frames: np.ndarray) -> None:
         """Compares a clip with what its prompt names; attributes that it does not name are skipped."""
@@ -50,7 +50,15 @@ class Score:
     def report(self) -> str:
         names = (*ATTRIBUTES, "size", "all four")
         parts = [f"{n} {100 * self.right[n] / self.asked[n]:.1f}%" for n in names if self.asked[n]]
+        if self.psnr_db:
+            parts.append(f"PSNR {np.mean(self.psnr_db):.2f} dB")
         return f"n = {self.asked['all four']}: " + ", ".join(parts)
+
+
+def peak_signal_to_noise(frames: np.ndarray, wanted: np.ndarray) -> float:
+    """PSNR in dB of a u8 clip, from the squared error over all its frames."""
+    error = np.square(frames.astype(np.float64) - wanted).mean()
+    return 10 * np.log10(255**2 / error)
 
 
 def held_out_cases(count: int, seed: int = SEED) -> list[tuple[str, dict[str, str]]]:
@@ -84,7 +92,7 @@ def judge_model(count: int, seed: int) -> Score:
 
 
 def judge_autoencoder(count: int) -> dict[str, Score]:
-    """Scores of true clips and of three ways through the autoencoders.
+    """Scores of true clips and of three ways through the autoencoders, with the mean PSNR of each.
 
     "key latents decoded" is the ceiling of generated clips: the diffusion model learns
     key frames' spatial latents.  "encoded and decoded" also passes the temporal encoder.
@@ -107,8 +115,12 @@ def judge_autoencoder(count: int) -> dict[str, Score]:
                 model.decode((keys - model.shift) / model.scale)[0].transpose(0, 1),
                 model.decode(model.encode(video))[0].transpose(0, 1),
             )
-        for score, result in zip(scores.values(), shown):
-            score.add(str(spec), vars(spec), clips.to_uint8(result.numpy()))
+        true_clip = clips.to_uint8(images.numpy())
+        for name, result in zip(scores, shown):
+            rebuilt = clips.to_uint8(result.numpy())
+            scores[name].add(str(spec), vars(spec), rebuilt)
+            if name != "true clips":
+                scores[name].psnr_db.append(peak_signal_to_noise(rebuilt, true_clip))
     return scores
 
 
