@@ -21,10 +21,16 @@ PANELS = (
 
 
 def read(name: str, column: str) -> tuple[list[float], list[float]]:
-    """Minutes and values of a log's column."""
+    """Minutes and values of a log's column; a run that follows another goes on where that one's minutes end."""
     with (LOG_DIR / f"{name}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [float(row["minutes"]) for row in rows], [float(row[column]) for row in rows]
+    minutes, before, last = [], 0.0, 0.0
+    for row in rows:
+        now = float(row["minutes"])
+        before += last if now < last else 0.0
+        minutes.append(before + now)
+        last = now
+    return minutes, [float(row[column]) for row in rows]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Muon: momentum whose updates are made orthogonal, for the matrices inside transformer blocks.
+"""Muon: momentum whose updates are made orthogonal, for matrices and convolutions inside a network.
 
 After Keller Jordan's "Muon: An optimizer for hidden layers in neural networks" (2024).
 PyTorch has one that orthogonalises in bfloat16, which processors without bfloat16
@@ -29,7 +29,7 @@ def orthogonalised(matrices: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only; others belong to AdamW."""
+    """For matrices, and convolutions as matrices of output channels by all else; others belong to AdamW."""
 
     def __init__(self, params, lr: float, momentum: float = 0.95):
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -39,12 +39,12 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             by_shape = defaultdict(list)
             for parameter in group["params"]:
-                by_shape[parameter.shape].append(parameter)
+                by_shape[parameter.flatten(1).shape].append(parameter)
             for shape, parameters in by_shape.items():
-                updates = torch.stack([self._momentum(p, group["momentum"]) for p in parameters])
+                updates = torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in parameters])
                 scale = group["lr"] * ADAM_RMS * max(shape) ** 0.5
                 for parameter, update in zip(parameters, orthogonalised(updates), strict=True):
-                    parameter.add_(update, alpha=-scale)
+                    parameter.add_(update.view(parameter.shape), alpha=-scale)
 
     def _momentum(self, parameter: torch.Tensor, momentum: float) -> torch.Tensor:
         """Nesterov's momentum of the gradient."""
