@@ -16,7 +16,7 @@ STAGES = (
     ("train_text", ("--minutes", "5"), train_text.NAME),
     ("bank", ("--draws", "2"), bank.KEY_BANK),
     ("train_temporal", ("--minutes", "14"), None),
-    ("train_decoder", ("--minutes", "40"), None),
+    ("train_decoder", ("--minutes", "86"), None),
     ("train_diffusion", ("--minutes", "80"), None),
     ("export", (), None),
     ("curves", (), None),

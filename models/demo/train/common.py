@@ -104,7 +104,7 @@ def optimizer_step(optimizer: torch.optim.Optimizer, rate: float, clip: float = 
 
 
 class Ema:
-    """Moving average of a module's parameters, with a short memory in the beginning."""
+    """Moving average of a module's trained parameters, with a short memory in the beginning."""
 
     def __init__(self, module: torch.nn.Module, decay: float):
         self.decay = decay
@@ -115,8 +115,9 @@ class Ema:
     def update(self, module: torch.nn.Module) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, value in module.state_dict().items():
-            self.state[name].lerp_(value, 1.0 - decay)
+        for name, value in module.named_parameters():
+            if value.requires_grad:  # what is frozen keeps its bits: a step between equal values turns -0 into 0
+                self.state[name].lerp_(value, 1.0 - decay)
 
 
 # --- files -----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ half from what the temporal encoder makes of the clip, as when a video is encode
 Some frames skip the temporal autoencoder, so that the spatial one stays good alone.
 Starts from the stages before, or from the exported decoders after `train.restore`.
 
-    python -m train.train_decoder --minutes 40
+    python -m train.train_decoder --minutes 86
 """
 
 import argparse
@@ -32,8 +32,8 @@ from .vae_temporal import TemporalVae
 
 NAME = "decoder"
 BATCH = 2  # clips; even
-PIXEL_FRAMES = 12  # frames of a step that pass both decoders
-SINGLE_FRAMES = 4  # and that pass the spatial decoder alone
+PIXEL_FRAMES = 14  # frames of a step that pass both decoders
+SINGLE_FRAMES = 2  # and that pass the spatial decoder alone
 PEAK_RATE = 3e-4
 MUON_ROWS = 12  # output channels from which on Muon trains a matrix; to latents and pixels there are fewer
 EMA_DECAY = 0.995
@@ -70,8 +70,9 @@ def encode(spatial: SpatialVae, temporal: TemporalVae, images: torch.Tensor, sca
     frames = spatial.encode(images.flatten(0, 1).contiguous(memory_format=torch.channels_last))[0] * LATENT_FACTOR
     frames = frames.unflatten(0, (count, -1))
     picked, whole = frames.transpose(1, 2).chunk(2)
-    keys = torch.cat([picked[:, :, list(clips.KEY_FRAMES)], temporal.encode(whole)[0]])
-    return frames, keys + MAX_NOISE * torch.rand(count, 1, 1, 1, 1) * scale * torch.randn_like(keys)
+    keys = picked[:, :, list(clips.KEY_FRAMES)]
+    keys = keys + MAX_NOISE * torch.rand(len(keys), 1, 1, 1, 1) * scale * torch.randn_like(keys)
+    return frames, torch.cat([keys, temporal.encode(whole)[0]])
 
 
 def make_optimizer(trained: torch.nn.Module) -> Both:
@@ -132,7 +133,7 @@ def worker(rank: int, minutes: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument("--minutes", type=float, default=86.0)
     args = parser.parse_args()
     run_workers(worker, 1, 29505, args.minutes)
 
