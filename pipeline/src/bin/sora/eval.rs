@@ -34,6 +34,7 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<Outcome> {
     limits.workers =
         arguments.workers.map_or_else(|| cores.min(bundle.stdit3_config().blocks()), usize::from);
     limits.token_slots = 2 * limits.workers;
+    limits.memory = arguments.memory.limits();
     open_sora::check_workers(&bundle, limits.workers)?;
     let device = arguments.model.device.open()?;
     let bar = progress_bar(&plan, arguments.json);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sora_pipeline::eval::EvalSetting;
 
-use super::{DEFAULT_SEED, ModelArguments};
+use super::{DEFAULT_SEED, MemoryArguments, ModelArguments};
 
 /// What `sora eval` is told.
 #[derive(Args)]
@@ -46,6 +46,9 @@ pub struct EvalArguments {
     /// List the clips that do not show what their prompt names
     #[arg(long, conflicts_with = "json")]
     pub mistakes: bool,
+
+    #[command(flatten)]
+    pub memory: MemoryArguments,
 
     #[command(flatten)]
     pub model: ModelArguments,
