@@ -2,6 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use serde::{Deserialize, Serialize};
+use sora_models::rflow::SavedRun;
+
 use crate::error::StageFailure;
 use crate::messages::{GenerationRequest, Latent, PromptEmbedding, VideoChunk};
 
@@ -59,7 +62,7 @@ pub trait EmbedPrompts: BlockSpan {
 }
 
 /// What the text encoder made of a prompt.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddedPrompt {
     /// What was read: the prompt with its scores, cleaned.
     pub caption: String,
@@ -91,6 +94,23 @@ pub trait Denoise: Send {
         request: &GenerationRequest,
         embedding: &PromptEmbedding,
     ) -> Computed<Self::Run>;
+
+    /// Goes on where a job was saved.
+    ///
+    /// # Errors
+    /// The request, the embedding or what was saved does not fit the model, or the other parts.
+    fn resume(
+        &self,
+        request: &GenerationRequest,
+        embedding: &PromptEmbedding,
+        saved: &SavedRun,
+    ) -> Computed<Self::Run>;
+
+    /// What [`Denoise::resume`] needs to go on after the last step that was finished.
+    ///
+    /// # Errors
+    /// The state cannot be copied to the CPU.
+    fn save(&self, run: &Self::Run) -> Computed<SavedRun>;
 
     /// The part of a step before the blocks.
     ///

@@ -9,10 +9,11 @@ use sora_telemetry::DenoiseMetrics;
 use crate::channel::{Receiver, Sender};
 use crate::compute::{Denoise, StepReport};
 use crate::denoise_lease::{DenoiseLease, Room};
-use crate::error::StageName;
+use crate::error::{StageError, StageName};
 use crate::job::{DecodeJob, DenoiseJob, JobPhase, JobTicket};
+use crate::journal::JobKeeper;
 use crate::memory::MemoryLedger;
-use crate::messages::{GenerationRequest, JobEvent, JobId};
+use crate::messages::{GenerationRequest, JobEvent, JobId, JobProgress, Latent};
 use crate::slots::SlotPermit;
 use crate::stage::{Stage, StageCore};
 use crate::stdit_worker::{RingHop, RingItem};
@@ -58,6 +59,7 @@ struct JobInFlight<R> {
     ticket: JobTicket,
     slot: SlotPermit,
     run: R,
+    keeper: Option<JobKeeper>,
     started: Instant,
     step_started: Instant,
 }
@@ -95,6 +97,11 @@ impl<D: Denoise> DenoiseController<D> {
     fn start_waiting(&mut self) {
         while let Some(next) = self.waiting.pop_front() {
             if next.ticket.context().is_over() {
+                continue;
+            }
+            // A job that was saved with its latent only passes through.
+            if matches!(next.progress, JobProgress::Denoised(_)) {
+                self.start(next);
                 continue;
             }
             match self.room_for(next.ticket.context().request()) {
@@ -139,13 +146,31 @@ impl<D: Denoise> DenoiseController<D> {
         self.start_waiting();
     }
 
-    fn start(&mut self, DenoiseJob { ticket, slot, embedding }: DenoiseJob) {
+    fn start(&mut self, DenoiseJob { ticket, slot, prompt, progress }: DenoiseJob) {
         let job = ticket.context();
+        let saved = match progress {
+            JobProgress::Embedded => None,
+            JobProgress::Denoising(saved) => Some(saved),
+            JobProgress::Denoised(latent) => return self.send(ticket, slot, latent),
+        };
         let started = Instant::now();
-        job.enter(JobPhase::Denoising { done: 0, steps: job.request().sampling.steps });
-        match self.core.compute(|| self.denoiser.start(job.request(), &embedding)) {
+        let done = saved.as_ref().map_or(0, |saved| saved.step);
+        job.enter(JobPhase::Denoising { done, steps: job.request().sampling.steps });
+        let begun = self.core.compute(|| match &saved {
+            Some(saved) => self.denoiser.resume(job.request(), &prompt.embedding, saved),
+            None => self.denoiser.start(job.request(), &prompt.embedding),
+        });
+        let mut keeper = JobKeeper::of(job, prompt, started);
+        let begun = begun.and_then(|run| {
+            if let (Some(keeper), None) = (&mut keeper, saved) {
+                self.core.compute(|| keeper.embedded(job))?;
+            }
+            Ok(run)
+        });
+        match begun {
             Ok(run) => {
-                self.next_step(JobInFlight { ticket, slot, run, started, step_started: started });
+                let step_started = started;
+                self.next_step(JobInFlight { ticket, slot, run, keeper, started, step_started });
             }
             Err(cause) => ticket.fail(self.core.name(), cause),
         }
@@ -159,7 +184,10 @@ impl<D: Denoise> DenoiseController<D> {
                 self.jobs.insert(job.id(), flight);
                 self.ready.push(Token::new(job, activation));
             }
-            Err(cause) => flight.ticket.fail(self.core.name(), cause),
+            Err(cause) => {
+                let error = StageError { stage: self.core.name(), job: job.id(), cause };
+                self.give_up(flight, error);
+            }
         }
     }
 
@@ -184,19 +212,47 @@ impl<D: Denoise> DenoiseController<D> {
         // A job is unknown when the stage died while it was in the ring.
         let Some(mut flight) = self.jobs.remove(&token.job().id()) else { return };
         if flight.ticket.context().is_over() {
-            return;
+            return self.keep_what_is_done(&mut flight);
         }
-        let activation = match token.into_activation() {
-            Ok(activation) => activation,
-            Err(error) => return flight.ticket.fail(error.stage, error.cause),
-        };
-        let outcome = self.core.compute(|| self.denoiser.finish_step(&mut flight.run, activation));
-        match outcome {
-            Ok(report) => {
-                self.report(&flight, &report);
-                if report.last { self.hand_on(flight) } else { self.next_step(flight) }
-            }
-            Err(cause) => flight.ticket.fail(self.core.name(), cause),
+        match self.finish_step(&mut flight, token) {
+            Ok(report) if report.last => self.hand_on(flight),
+            Ok(_) => self.next_step(flight),
+            Err(error) => self.give_up(flight, error),
+        }
+    }
+
+    fn finish_step(
+        &self,
+        flight: &mut JobInFlight<D::Run>,
+        token: Token<D::Activation>,
+    ) -> Result<StepReport, StageError> {
+        let job = flight.ticket.context().clone();
+        let failed = |cause| StageError { stage: self.core.name(), job: job.id(), cause };
+        let activation = token.into_activation()?;
+        let report = self
+            .core
+            .compute(|| self.denoiser.finish_step(&mut flight.run, activation))
+            .map_err(failed)?;
+        self.report(flight, &report);
+        if let (Some(keeper), false) = (&mut flight.keeper, report.last) {
+            let saved = self.core.compute(|| keeper.step_done(&job, &self.denoiser, &flight.run));
+            saved.map_err(failed)?;
+        }
+        Ok(report)
+    }
+
+    fn give_up(&self, mut flight: JobInFlight<D::Run>, error: StageError) {
+        self.keep_what_is_done(&mut flight);
+        flight.ticket.fail_with(error);
+    }
+
+    /// Saves the steps since the last save, as far as that is possible still.
+    fn keep_what_is_done(&self, flight: &mut JobInFlight<D::Run>) {
+        let Some(keeper) = &mut flight.keeper else { return };
+        let job = flight.ticket.context();
+        let saved = self.core.compute(|| keeper.catch_up(job, &self.denoiser, &flight.run));
+        if let Err(cause) = saved {
+            tracing::warn!(job = %job.id(), %cause, "the last steps of a job that ended early are not saved");
         }
     }
 
@@ -227,14 +283,24 @@ impl<D: Denoise> DenoiseController<D> {
     }
 
     fn hand_on(&self, flight: JobInFlight<D::Run>) {
-        let JobInFlight { ticket, slot, run, started, .. } = flight;
-        let latent = match self.core.compute(|| self.denoiser.latent(run)) {
+        let JobInFlight { ticket, slot, run, mut keeper, started, .. } = flight;
+        let job = ticket.context();
+        let latent = self.core.compute(|| {
+            let latent = self.denoiser.latent(run)?;
+            // Before the decoder sees it: decoding takes the most memory, so it is where a job is lost.
+            keeper.as_mut().map_or(Ok(()), |keeper| keeper.denoised(job, &latent))?;
+            Ok(latent)
+        });
+        let latent = match latent {
             Ok(latent) => latent,
             Err(cause) => return ticket.fail(self.core.name(), cause),
         };
-        let job = ticket.context();
-        job.note(|record| record.seconds.denoise = started.elapsed().as_secs_f64());
-        job.enter(JobPhase::Decoding);
+        job.note(|record| record.seconds.denoise += started.elapsed().as_secs_f64());
+        self.send(ticket, slot, latent);
+    }
+
+    fn send(&self, ticket: JobTicket, slot: SlotPermit, latent: Latent) {
+        ticket.context().enter(JobPhase::Decoding);
         // Whoever has a slot has a place in this channel. Without a decoder the ticket fails the job.
         if self.latents.send(DecodeJob { ticket, slot, latent }).is_ok() {
             self.core.metrics().items_out(1);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use sora_models::{ErrorKind, ModelError};
 
+use crate::journal::JournalError;
 use crate::memory::{KeptFor, OverBudget};
 use crate::messages::JobId;
 
@@ -109,6 +110,10 @@ pub enum StageFailure {
     #[error("not enough memory: {0}; give it more, or make the video smaller or shorter")]
     OverBudget(#[from] OverBudget),
 
+    /// The job could not be saved.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+
     /// The stage's computation panicked; the stage goes on with other jobs.
     #[error("the computation panicked (this is a bug, please report it): {message}")]
     Panicked {
@@ -144,6 +149,8 @@ pub enum StageErrorKind {
     OverBudget,
     /// The computation failed, or its result is not finite.
     Compute,
+    /// What was done cannot be kept: a full disk, say.
+    Output,
     /// The stage is gone.
     StageDied,
     /// The one who asked for the video stopped listening.
@@ -159,6 +166,7 @@ impl StageErrorKind {
             Self::Device => "device",
             Self::OverBudget => "over_budget",
             Self::Compute => "compute",
+            Self::Output => "output",
             Self::StageDied => "stage_died",
             Self::Cancelled => "cancelled",
         }
@@ -180,6 +188,7 @@ impl StageFailure {
                 StageErrorKind::Compute
             }
             Self::Payload(_) => StageErrorKind::BadInput,
+            Self::Journal(_) => StageErrorKind::Output,
             Self::StageDied { .. } => StageErrorKind::StageDied,
             Self::ConsumerStalled { .. } => StageErrorKind::Cancelled,
         }
@@ -209,6 +218,15 @@ pub enum PayloadError {
         shape: Vec<usize>,
         /// How many values it has.
         values: usize,
+    },
+
+    /// Parts that do not belong together.
+    #[error("{payload}: {reason}")]
+    Unfit {
+        /// Which payload.
+        payload: &'static str,
+        /// What does not fit.
+        reason: String,
     },
 
     /// A tensor that is not what the payload is made of.

@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sora_telemetry::{PromptOutcome, record_prompt};
 
+use crate::compute::EmbeddedPrompt;
 use crate::error::{StageError, StageFailure, StageName};
 use crate::job_events::{Delivery, JobEvents};
+use crate::journal::JobJournal;
 use crate::messages::{
-    GenerationRequest, JobEvent, JobId, JobSummary, Latent, PromptEmbedding, StageSeconds,
-    VideoChunk,
+    GenerationRequest, JobCheckpoint, JobEvent, JobId, JobProgress, JobSummary, Latent,
+    StageSeconds, VideoChunk,
 };
+use crate::order::JobOrder;
 use crate::slots::{SlotPermit, SlotRefusal, Slots};
 
-/// Events of a job that are neither steps nor chunks: queued, embedding, embedded, decoding and the last one.
+/// Events of a job that are neither steps nor chunks: queued, embedding and embedded (or resumed), decoding and the last
+/// one.
 const EVENTS_BESIDES_STEPS_AND_CHUNKS: usize = 5;
 
 /// How a job treats a consumer that is slower than the graph.
@@ -61,6 +65,7 @@ impl JobPhase {
 pub struct JobContext {
     id: JobId,
     request: GenerationRequest,
+    journal: Option<Arc<dyn JobJournal>>,
     accepted: Instant,
     limits: ConsumerLimits,
     chunk_places: Slots,
@@ -80,6 +85,21 @@ pub(crate) struct JobRecord {
     pub(crate) steps_computed: usize,
     pub(crate) leapt_at: Option<usize>,
     pub(crate) seconds: StageSeconds,
+    /// From submission to where the job was saved, in earlier runs.
+    seconds_before: f64,
+}
+
+impl JobRecord {
+    /// Goes on from what was done before.
+    fn after(work: &JobSummary) -> Self {
+        let &JobSummary {
+            steps_computed,
+            leapt_at,
+            stage_seconds: seconds,
+            seconds: seconds_before,
+        } = work;
+        Self { steps_computed, leapt_at, seconds, seconds_before }
+    }
 }
 
 /// Why a chunk could not be handed over.
@@ -100,6 +120,11 @@ impl JobContext {
     /// What is to be generated.
     pub fn request(&self) -> &GenerationRequest {
         &self.request
+    }
+
+    /// Where the job is saved as it goes, if it is.
+    pub(crate) fn journal(&self) -> Option<&Arc<dyn JobJournal>> {
+        self.journal.as_ref()
     }
 
     /// Where the job is.
@@ -136,6 +161,17 @@ impl JobContext {
     /// How long ago it was submitted.
     pub fn age(&self) -> Duration {
         self.accepted.elapsed()
+    }
+
+    /// What was done so far.
+    pub(crate) fn summary(&self) -> JobSummary {
+        let record = self.state().record;
+        JobSummary {
+            steps_computed: record.steps_computed,
+            leapt_at: record.leapt_at,
+            stage_seconds: record.seconds,
+            seconds: record.seconds_before + self.age().as_secs_f64(),
+        }
     }
 
     /// Sends frames, waiting while the consumer's backlog is full.
@@ -175,30 +211,39 @@ impl JobContext {
 /// that no job is ever forgotten, whatever happens to the stage that holds it.
 pub struct JobTicket {
     context: Arc<JobContext>,
+    checkpoint: Option<Arc<JobCheckpoint>>,
 }
 
 impl JobTicket {
     /// Opens a job; its events come out of the second half.
     pub fn open(
         id: JobId,
-        request: GenerationRequest,
+        order: impl Into<JobOrder>,
         limits: ConsumerLimits,
     ) -> (Self, JobEvents) {
+        let JobOrder { request, journal, checkpoint } = order.into();
         let capacity =
             request.sampling.steps + limits.chunk_backlog + EVENTS_BESIDES_STEPS_AND_CHUNKS;
         let (sender, receiver) = flume::bounded(capacity);
-        let state =
-            State { events: Some(sender), phase: JobPhase::Queued, record: JobRecord::default() };
+        let record = checkpoint.as_deref().map(|checkpoint| JobRecord::after(&checkpoint.work));
+        let record = record.unwrap_or_default();
+        let state = State { events: Some(sender), phase: JobPhase::Queued, record };
         let context = Arc::new(JobContext {
             id,
             request,
+            journal,
             accepted: Instant::now(),
             limits,
             chunk_places: Slots::new(limits.chunk_backlog),
             state: Mutex::new(state),
         });
         let events = JobEvents::new(receiver, Arc::downgrade(&context));
-        (Self { context }, events)
+        (Self { context, checkpoint }, events)
+    }
+
+    /// Where to go on, once, for a job that was saved.
+    pub(crate) fn take_checkpoint(&mut self) -> Option<JobCheckpoint> {
+        self.checkpoint.take().map(Arc::unwrap_or_clone)
     }
 
     /// What all who deal with the job share.
@@ -223,13 +268,7 @@ impl JobTicket {
 
     /// Ends the job with its video complete.
     pub fn finish(self) {
-        let record = self.context.state().record;
-        let summary = JobSummary {
-            steps_computed: record.steps_computed,
-            leapt_at: record.leapt_at,
-            stage_seconds: record.seconds,
-            seconds: self.context.age().as_secs_f64(),
-        };
+        let summary = self.context.summary();
         self.context.end(JobEvent::Finished(summary), PromptOutcome::Finished);
     }
 }
@@ -249,7 +288,8 @@ impl Drop for JobTicket {
 pub struct DenoiseJob {
     pub(crate) ticket: JobTicket,
     pub(crate) slot: SlotPermit,
-    pub(crate) embedding: PromptEmbedding,
+    pub(crate) prompt: EmbeddedPrompt,
+    pub(crate) progress: JobProgress,
 }
 
 /// A denoised latent that still holds its token slot, so that there is always room for it in the channel.
@@ -257,4 +297,17 @@ pub struct DecodeJob {
     pub(crate) ticket: JobTicket,
     pub(crate) slot: SlotPermit,
     pub(crate) latent: Latent,
+}
+
+impl DecodeJob {
+    /// A job whose latent was saved, and nothing of it is left to do but to decode; `None` for any other, which fails it.
+    pub fn resume(mut ticket: JobTicket, slots: &Slots) -> Option<Self> {
+        let checkpoint = ticket.take_checkpoint()?;
+        let (done, steps) = checkpoint.steps_done();
+        let JobProgress::Denoised(latent) = checkpoint.progress else { return None };
+        let slot = slots.acquire(None).ok()?;
+        ticket.context.emit(JobEvent::Resumed { done, steps });
+        ticket.context.enter(JobPhase::Decoding);
+        Some(Self { ticket, slot, latent })
+    }
 }

@@ -11,7 +11,7 @@ use crate::denoise_controller::ControllerInput;
 use crate::error::{StageFailure, StageName};
 use crate::job::{DenoiseJob, JobPhase, JobTicket};
 use crate::memory::{MemoryLedger, MemoryPermit, OverBudget};
-use crate::messages::JobEvent;
+use crate::messages::{JobEvent, JobProgress};
 use crate::slots::Slots;
 use crate::stage::{Stage, StageCore};
 use crate::token::{Token, sweep};
@@ -113,18 +113,29 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             Ok(activation) => activation,
             Err(error) => return ticket.fail(error.stage, error.cause),
         };
-        let EmbeddedPrompt { caption, embedding, cut } =
-            match self.core.compute(|| self.encoder.finish(activation)) {
-                Ok(embedded) => embedded,
-                Err(cause) => return ticket.fail(self.core.name(), cause),
-            };
+        let prompt = match self.core.compute(|| self.encoder.finish(activation)) {
+            Ok(prompt) => prompt,
+            Err(cause) => return ticket.fail(self.core.name(), cause),
+        };
         let seconds = started.elapsed().as_secs_f64();
         job.note(|record| record.seconds.embed = seconds);
-        job.emit(JobEvent::Embedded { caption, tokens: embedding.tokens(), cut, seconds });
-        self.admit(ticket, embedding);
+        let (caption, cut) = (prompt.caption.clone(), prompt.cut.clone());
+        job.emit(JobEvent::Embedded { caption, tokens: prompt.embedding.tokens(), cut, seconds });
+        self.admit(ticket, prompt, JobProgress::Embedded);
     }
 
-    fn admit(&self, ticket: JobTicket, embedding: crate::messages::PromptEmbedding) {
+    /// Admits a job that was saved without any work, and gives back one that was not.
+    fn resume(&self, mut ticket: JobTicket) -> Option<JobTicket> {
+        let Some(checkpoint) = ticket.take_checkpoint() else { return Some(ticket) };
+        let job = ticket.context();
+        job.note(|record| record.seconds.queued += job.age().as_secs_f64());
+        let (done, steps) = checkpoint.steps_done();
+        job.emit(JobEvent::Resumed { done, steps });
+        self.admit(ticket, checkpoint.prompt, checkpoint.progress);
+        None
+    }
+
+    fn admit(&self, ticket: JobTicket, prompt: EmbeddedPrompt, progress: JobProgress) {
         let job = ticket.context();
         job.enter(JobPhase::Admission);
         let waiting = Instant::now();
@@ -137,7 +148,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         job.note(|record| record.seconds.queued += waited.as_secs_f64());
         // Whoever has a slot has a place in this channel, unless the controller died and tokens without a slot come
         // back to it. When it is gone, the ticket fails the job.
-        let job = ControllerInput::Job(DenoiseJob { ticket, slot, embedding });
+        let job = ControllerInput::Job(DenoiseJob { ticket, slot, prompt, progress });
         if self.controller.send(job).is_ok() {
             self.core.metrics().items_out(1);
         }
@@ -158,6 +169,8 @@ impl<E: EmbedPrompts, A: Send> Stage for PromptEmbedder<E, A> {
             }
             record_queue_depth(self.requests.depth());
             self.core.metrics().items_in(tickets.len());
+            // Before the sweep, so that they need not wait for it.
+            let tickets = tickets.into_iter().filter_map(|ticket| self.resume(ticket)).collect();
             self.embed(tickets);
         }
     }

@@ -25,6 +25,10 @@ pub enum PipelineError {
         blocks: usize,
     },
 
+    /// A decoder was to be started for a job that is not denoised.
+    #[error("the job is not denoised yet: there is nothing to decode")]
+    NothingToDecode,
+
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -2,6 +2,7 @@
 
 use actix::{Actor, Addr};
 use candle_core::{DType, Device};
+use sora_actors::JobOrder;
 use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
 use sora_actors::messages::{GenerationRequest, JobId};
 use sora_models::bundle::ModelBundle;
@@ -69,12 +70,12 @@ impl PipelineHandle {
         Ok(Self { actor: PipelineActor::new(graph, limits, check).start() })
     }
 
-    /// Hands a prompt in.
+    /// Hands in a prompt, or a job that is saved as it goes, or goes on from where it was saved.
     ///
     /// # Errors
     /// The queue is full, the pipeline is shutting down, or the model cannot do what is asked for.
-    pub async fn submit(&self, request: GenerationRequest) -> Result<Job, SubmitError> {
-        self.actor.send(Submit(request)).await.map_err(|_| SubmitError::Gone)?
+    pub async fn submit(&self, order: impl Into<JobOrder>) -> Result<Job, SubmitError> {
+        self.actor.send(Submit(order.into())).await.map_err(|_| SubmitError::Gone)?
     }
 
     /// Cancels a job; `false` when it was over or never was. Its last event is sent at once; the stages give it up at

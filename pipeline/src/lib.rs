@@ -8,6 +8,7 @@ pub mod open_sora;
 pub mod output;
 mod pipeline_actor;
 pub mod plan;
+pub mod saved_job;
 pub mod sidecar;
 pub mod sinks;
 pub mod snapshot;

@@ -9,11 +9,12 @@ use sora_actors::open_sora::{
 };
 use sora_models::bundle::{ModelBundle, PartName};
 use sora_models::stdit3::Stdit3Ends;
+use sora_models::weights::Weights;
 
 use crate::config::{GraphLimits, MemoryLimits};
 use crate::error::PipelineError;
 use crate::plan::ModelMemory;
-use crate::topology::{GraphCompute, attach_loader};
+use crate::topology::{AttachedLoader, DecoderCompute, GraphCompute, attach_loader};
 
 /// What the stages compute with when they run Open-Sora.
 pub type OpenSoraCompute = GraphCompute<TextEncoder, GuidedDenoiser, Stdit3Span, VideoDecoder>;
@@ -64,8 +65,7 @@ pub fn load(
         spans.push(Stdit3Span::new(feed));
     }
 
-    let parts = CheckpointBlocks::decoder(&vae, bundle.vae_config())?;
-    let (loader, parts) = attach_loader(LoaderOf::VaeDecoder, parts, settings.decoder, &ledger);
+    let (loader, decoder) = video_decoder(bundle, memory, &vae, settings.decoder, &ledger)?;
     loaders.push(loader);
 
     let tokenizer = bundle.tokenizer(config.model_max_length)?;
@@ -75,16 +75,51 @@ pub fn load(
         encoder: TextEncoder::new(tokenizer, text_encoder, t5_blocks, memory.embedding()),
         denoiser: GuidedDenoiser::new(ends, memory.denoising(limits.workers)),
         spans,
-        decoder: VideoDecoder::new(
-            parts,
-            bundle.vae_config().clone(),
-            memory.decoder.block_bytes,
-            dtype,
-            device,
-        ),
+        decoder,
         loaders,
         ledger,
     })
+}
+
+/// Prepares what decoding a latent takes, and nothing else.
+///
+/// # Errors
+/// Weights cannot be read, or the budget is too small.
+pub fn load_decoder(
+    bundle: &ModelBundle,
+    dtype: DType,
+    device: &Device,
+    limits: &MemoryLimits,
+) -> Result<DecoderCompute<VideoDecoder>, PipelineError> {
+    let memory = ModelMemory::of(bundle, dtype)?;
+    // The transformer's ends are not loaded.
+    let base_bytes = memory.base_bytes() - memory.ends_bytes;
+    let ledger = MemoryLedger::with_base(limits.budget_bytes, base_bytes)?;
+    let settings = LoaderSettings {
+        read_ahead: limits.read_ahead,
+        // Each network is needed once.
+        retain: false,
+        across_sweeps: false,
+        read_limit: limits.read_limit.map(|limit| ReadLimit::new(limit.get() as f64)),
+    };
+    let weights = bundle.part(PartName::Vae).weights(dtype, device);
+    let (loader, decoder) = video_decoder(bundle, &memory, &weights, settings, &ledger)?;
+    Ok(DecoderCompute { decoder, loader: Some(loader), ledger })
+}
+
+fn video_decoder(
+    bundle: &ModelBundle,
+    memory: &ModelMemory,
+    weights: &Weights,
+    settings: LoaderSettings,
+    ledger: &MemoryLedger,
+) -> Result<(AttachedLoader, VideoDecoder), PipelineError> {
+    let config = bundle.vae_config();
+    let parts = CheckpointBlocks::decoder(weights, config)?;
+    let (loader, parts) = attach_loader(LoaderOf::VaeDecoder, parts, settings, ledger);
+    let (dtype, device, part_bytes) =
+        (weights.dtype(), weights.device(), memory.decoder.block_bytes);
+    Ok((loader, VideoDecoder::new(parts, config.clone(), part_bytes, dtype, device)))
 }
 
 /// How each network's loader uses memory and time.

@@ -9,7 +9,7 @@ use sora_actors::channel::{ChannelProbe, Sender};
 use sora_actors::memory::MemoryLedger;
 use sora_actors::messages::{GenerationRequest, JobEvent, JobId};
 use sora_actors::stage::{StageHealth, StageThread};
-use sora_actors::{ConsumerLimits, JobContext, JobEvents, JobTicket, Slots};
+use sora_actors::{ConsumerLimits, JobContext, JobEvents, JobOrder, JobTicket, Slots};
 use sora_telemetry::{record_queue_depth, record_refusal};
 use tokio::sync::watch;
 
@@ -32,7 +32,7 @@ pub struct Job {
 /// Takes a prompt, or refuses it at once.
 #[derive(Message)]
 #[rtype(result = "Result<Job, SubmitError>")]
-pub(crate) struct Submit(pub(crate) GenerationRequest);
+pub(crate) struct Submit(pub(crate) JobOrder);
 
 /// Cancels a job; the answer says whether it was still going.
 #[derive(Message)]
@@ -98,20 +98,20 @@ impl PipelineActor {
         }
     }
 
-    fn submit(&mut self, request: GenerationRequest) -> Result<Job, SubmitError> {
-        (self.check)(&request)?;
+    fn submit(&mut self, order: JobOrder) -> Result<Job, SubmitError> {
+        (self.check)(order.request())?;
         let Some(intake) = &self.intake else {
-            return Err(SubmitError::Closed { request: Box::new(request) });
+            return Err(SubmitError::Closed { request: Box::new(order.into_request()) });
         };
         // Nobody else sends into this channel, so a free place stays free.
         if intake.is_full() {
             record_refusal();
             let capacity = self.queue_capacity;
-            return Err(SubmitError::Full { request: Box::new(request), capacity });
+            return Err(SubmitError::Full { request: Box::new(order.into_request()), capacity });
         }
         let id = JobId(self.next_id);
         self.next_id += 1;
-        let (ticket, events) = JobTicket::open(id, request, self.consumer);
+        let (ticket, events) = JobTicket::open(id, order, self.consumer);
         ticket.context().emit(JobEvent::Queued { position: intake.depth() });
         self.jobs.retain(|_, job| job.upgrade().is_some_and(|job| !job.is_over()));
         self.jobs.insert(id, ticket.observer());
@@ -174,8 +174,8 @@ impl Actor for PipelineActor {
 impl Handler<Submit> for PipelineActor {
     type Result = Result<Job, SubmitError>;
 
-    fn handle(&mut self, Submit(request): Submit, _: &mut Self::Context) -> Self::Result {
-        self.submit(request)
+    fn handle(&mut self, Submit(order): Submit, _: &mut Self::Context) -> Self::Result {
+        self.submit(order)
     }
 }
 

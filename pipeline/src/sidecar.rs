@@ -56,7 +56,7 @@ pub struct Caption {
 }
 
 /// Names a model's weights.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelIdentity {
     /// The model's own name.
     pub name: String,
@@ -65,7 +65,7 @@ pub struct ModelIdentity {
 }
 
 /// What a video was computed with; another device or dtype gives slightly other numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compute {
     /// The device: `cpu`, `metal`, `cuda:0`.
     pub device: String,
@@ -93,6 +93,22 @@ impl Sidecar {
         serde_json::to_writer_pretty(&mut file, self)?;
         writeln!(file)?;
         file.flush()
+    }
+}
+
+/// What a file beside a video tells about how it was made.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MadeVideo {
+    /// What was asked for.
+    pub request: GenerationRequest,
+    /// The weights.
+    pub model: ModelIdentity,
+}
+
+impl MadeVideo {
+    /// Reads a file; `None` when this program did not write it, or an earlier version of it with other settings.
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
     }
 }
 

@@ -8,7 +8,8 @@ use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
 use sora_actors::memory::MemoryLedger;
 use sora_actors::stage::{Stage, StageThread};
 use sora_actors::{
-    DenoiseController, JobTicket, LoaderOf, PromptEmbedder, RingHop, Slots, StditWorker, VaeDecoder,
+    DecodeJob, DenoiseController, JobTicket, LoaderOf, PromptEmbedder, RingHop, Slots, StditWorker,
+    VaeDecoder,
 };
 
 use crate::config::GraphLimits;
@@ -134,4 +135,35 @@ where
         stages.push(StageThread::spawn(stage)?);
     }
     Ok(Graph { intake, channels, stages, slots, ledger, loaders: loader_probes })
+}
+
+/// What the last stage computes with.
+pub struct DecoderCompute<V> {
+    /// The video decoder.
+    pub decoder: V,
+    /// What brings its networks; none where it holds them itself.
+    pub loader: Option<AttachedLoader>,
+    /// The account of all memory.
+    pub ledger: MemoryLedger,
+}
+
+/// Starts the last stage alone, for a job whose latent was saved. The stages that are returned end by themselves after
+/// that job.
+///
+/// # Errors
+/// The job is not denoised yet, or a thread cannot be started.
+pub fn launch_decoder<V: DecodeLatent + 'static>(
+    compute: DecoderCompute<V>,
+    ticket: JobTicket,
+) -> Result<Vec<StageThread>, PipelineError> {
+    let DecoderCompute { decoder, loader, ledger } = compute;
+    let (to_decoder, latents) = bounded("latents", 1);
+    let mut stages = vec![StageThread::spawn(VaeDecoder::new(decoder, latents, ledger))?];
+    if let Some(AttachedLoader { stage, .. }) = loader {
+        stages.push(StageThread::spawn(stage)?);
+    }
+    let job = DecodeJob::resume(ticket, &Slots::new(1)).ok_or(PipelineError::NothingToDecode)?;
+    // Without a decoder the ticket comes back and is dropped, which fails the job.
+    let _ = to_decoder.send(job);
+    Ok(stages)
 }

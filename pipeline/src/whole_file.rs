@@ -22,11 +22,32 @@ pub(crate) fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
 /// # Errors
 /// The operating system refuses; then what was at `path` is still there.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = temporary_file(folder.unwrap_or_else(|| Path::new(".")))?;
+    let mut file = temporary_file(folder_of(path))?;
     file.write_all(bytes)?;
     file.persist(path).map_err(|failure| failure.error)?;
     Ok(())
+}
+
+/// As [`replace`], and returns only when a power failure would leave the file there, too.
+///
+/// # Errors
+/// As [`replace`].
+pub(crate) fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
+    let mut file = temporary_file(folder)?;
+    file.write_all(bytes)?;
+    // Before it takes the name, so that the name never stands for half a file.
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|failure| failure.error)?;
+    // Elsewhere folders cannot be opened.
+    #[cfg(unix)]
+    std::fs::File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new("."))
 }
 
 #[cfg(test)]
@@ -42,6 +63,8 @@ mod tests {
         replace(&path, b"earlier").unwrap();
         replace(&path, b"now").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"now");
+        replace_durably(&path, b"later").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"later");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

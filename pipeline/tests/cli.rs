@@ -150,31 +150,38 @@ fn one_video_that_fails_does_not_stop_the_others() {
     };
     assert_eq!((&last(1)["event"], &last(1)["stage"]), (&"failed".into(), &"write".into()));
     assert_eq!(last(2)["event"], "written");
-    assert_eq!(entries(folder.path()), ["1.json", "2.gif", "2.json"].map(PathBuf::from));
+    // What was computed of the one that failed is left, to go on with.
+    let left = ["1.gif.sora-job", "1.json", "2.gif", "2.json"].map(PathBuf::from);
+    assert_eq!(entries(folder.path()), left);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_full_disk_fails_the_video_and_removes_what_was_written() {
-    let folder = tempfile::tempdir().unwrap();
     // The shell's limit of a file's size (in blocks of 512 or 1024 bytes) stands for a full disk; without the signal
-    // that comes with it, writing fails as it does there.
-    let script =
-        r#"ulimit -f 1; trap '' XFSZ; exec "$0" generate "a red circle" -o film.gif --steps 2"#;
-    let output = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_sora")])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("cannot write film.gif") && told.contains("bytes"), "{told}");
-    assert!(entries(folder.path()).is_empty(), "{:?}", entries(folder.path()));
+    // that comes with it, writing fails as it does there. The saved latent is smaller than the video.
+    for (blocks, name, left) in [
+        ("1", "film.gif.sora-job", None),
+        ("48", "film.gif", Some(PathBuf::from("film.gif.sora-job"))),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let script = r#"ulimit -f "$1"; trap '' XFSZ; exec "$0" generate "a red circle" -o film.gif --steps 2"#;
+        let output = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_sora"), blocks])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(&format!("cannot write {name}")), "{told}");
+        assert_eq!(told.contains("--resume"), left.is_some(), "{told}");
+        assert_eq!(entries(folder.path()), left.into_iter().collect::<Vec<_>>());
+    }
 }
 
 #[cfg(unix)]
 #[test]
-fn asked_to_stop_it_ends_with_130_and_leaves_nothing() {
+fn asked_to_stop_it_ends_with_130_and_leaves_saved_work_alone() {
     // Not `-HUP`: under nohup, or a runner that does as it does, a hangup is rightly ignored.
     for signal in ["-INT", "-TERM"] {
         stops_in_order(signal);
@@ -203,7 +210,9 @@ fn stops_in_order(signal: &str) {
         let cancelled = format!(r#"{{"job":{job},"event":"cancelled"}}"#);
         assert!(rest.contains(&cancelled), "{signal}: no end of job {job} in {rest:?}");
     }
-    assert!(entries(folder.path()).is_empty(), "{:?}", entries(folder.path()));
+    let saved = entries(folder.path());
+    let is_saved = |name: &PathBuf| name.extension().is_some_and(|is| is == "sora-job");
+    assert!(!saved.is_empty() && saved.iter().all(is_saved), "{saved:?}");
 }
 
 mod verify {

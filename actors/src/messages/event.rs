@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::VideoChunk;
 use crate::error::StageError;
@@ -29,6 +29,13 @@ pub enum JobEvent {
         cut: Option<String>,
         /// How long embedding took.
         seconds: f64,
+    },
+    /// A job that was saved goes on: its prompt is embedded already, and so many steps are done.
+    Resumed {
+        /// Steps done before, those passed over included.
+        done: usize,
+        /// How many steps there will be at most.
+        steps: usize,
     },
     /// One denoising step is done.
     Step {
@@ -61,8 +68,8 @@ pub enum JobEvent {
     Cancelled,
 }
 
-/// What a finished job did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What a job did; in all, when it was saved and went on in between.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSummary {
     /// Model evaluations that were made.
     pub steps_computed: usize,
@@ -70,12 +77,12 @@ pub struct JobSummary {
     pub leapt_at: Option<usize>,
     /// Where the time went.
     pub stage_seconds: StageSeconds,
-    /// From submission to the last frame.
+    /// From submission to the last frame, without the time in which it lay saved.
     pub seconds: f64,
 }
 
 /// Wall-clock seconds of one job in each stage; with several jobs in flight the others' turns are included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageSeconds {
     /// Waiting for the prompt embedder, and for a token slot.
     pub queued: f64,

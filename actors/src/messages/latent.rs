@@ -56,12 +56,16 @@ impl Latent {
     /// # Errors
     /// Another version, values that do not fill the shape, or the device refuses.
     pub fn to_tensor(&self, dtype: DType, device: &Device) -> Result<Tensor, PayloadError> {
-        check_version("latent", self.format_version, Self::FORMAT_VERSION)?;
-        check_count("latent", &self.shape, self.values.len())?;
+        self.check()?;
         let [channels, frames, height, width] = self.shape;
         let shape = (1, channels, frames, height, width);
         Ok(Tensor::from_slice(&self.values, shape, &Device::Cpu)?
             .to_device(device)?
             .to_dtype(dtype)?)
+    }
+
+    pub(super) fn check(&self) -> Result<(), PayloadError> {
+        check_version("latent", self.format_version, Self::FORMAT_VERSION)?;
+        check_count("latent", &self.shape, self.values.len())
     }
 }

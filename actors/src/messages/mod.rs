@@ -1,6 +1,7 @@
 //! What travels through the graph: requests in, events out, plain data between the stages.
 
 mod event;
+mod job_checkpoint;
 mod latent;
 mod prompt_embedding;
 mod request;
@@ -9,6 +10,7 @@ mod video_chunk;
 use crate::error::PayloadError;
 
 pub use event::{JobEvent, JobSummary, StageSeconds};
+pub use job_checkpoint::{JobCheckpoint, JobProgress};
 pub use latent::Latent;
 pub use prompt_embedding::PromptEmbedding;
 pub use request::{GenerationRequest, JobId};

@@ -88,7 +88,7 @@ impl PromptEmbedding {
         self.mask.iter().filter(|&&own| own != 0).count()
     }
 
-    fn check(&self) -> Result<(), PayloadError> {
+    pub(super) fn check(&self) -> Result<(), PayloadError> {
         check_version("prompt embedding", self.format_version, Self::FORMAT_VERSION)?;
         let [length, _] = self.shape;
         check_count("prompt embedding", &self.shape, self.values.len())?;

@@ -3,11 +3,12 @@
 use sora_models::ModelError;
 use sora_models::footprint::{ActivationBytes, denoising_bytes};
 use sora_models::probe::NoProbe;
-use sora_models::rflow::DenoiseRun;
+use sora_models::rflow::{DenoiseRun, SavedRun};
 use sora_models::stdit3::{PromptContext, Stdit3Ends, StepInput};
 
 use super::block_span::StepTokens;
 use crate::compute::{Computed, Denoise, StepReport};
+use crate::error::StageFailure;
 use crate::messages::{GenerationRequest, Latent, PromptEmbedding};
 
 /// The transformer's ends and the sampler.
@@ -54,6 +55,24 @@ impl GuidedDenoiser {
     pub fn new(ends: Stdit3Ends, memory: DenoisingMemory) -> Self {
         Self { ends, memory }
     }
+
+    fn sampling(
+        &self,
+        run: DenoiseRun,
+        request: &GenerationRequest,
+        embedding: &PromptEmbedding,
+    ) -> Computed<SamplingRun> {
+        let weights = self.ends.weights();
+        let text = embedding.to_tensor(weights.dtype(), weights.device())?;
+        let mask = embedding.mask_tensor(weights.device())?;
+        Ok(SamplingRun {
+            run,
+            prompt: request.video_settings().prepare_prompt(&self.ends, &text, &mask)?,
+            num_frames: request.num_frames,
+            timestep: 0.0,
+            merged: false,
+        })
+    }
 }
 
 impl Denoise for GuidedDenoiser {
@@ -75,17 +94,30 @@ impl Denoise for GuidedDenoiser {
         embedding: &PromptEmbedding,
     ) -> Computed<SamplingRun> {
         let settings = request.video_settings();
-        let weights = self.ends.weights();
-        let text = embedding.to_tensor(weights.dtype(), weights.device())?;
-        let mask = embedding.mask_tensor(weights.device())?;
         let noise = settings.noise(request.seed, &self.ends)?;
-        Ok(SamplingRun {
-            run: DenoiseRun::new(&noise, request.sampling.clone(), settings.size)?,
-            prompt: settings.prepare_prompt(&self.ends, &text, &mask)?,
-            num_frames: request.num_frames,
-            timestep: 0.0,
-            merged: false,
-        })
+        let run = DenoiseRun::new(&noise, request.sampling.clone(), settings.size)?;
+        self.sampling(run, request, embedding)
+    }
+
+    fn resume(
+        &self,
+        request: &GenerationRequest,
+        embedding: &PromptEmbedding,
+        saved: &SavedRun,
+    ) -> Computed<SamplingRun> {
+        let (found, expected) = (saved.shape[0], self.ends.config().in_channels);
+        if found != expected {
+            return Err(StageFailure::Model(ModelError::BadInput(format!(
+                "the saved latent has {found} channels, but this model's have {expected}"
+            ))));
+        }
+        let device = self.ends.weights().device();
+        let run = DenoiseRun::restore(saved, request.video_settings().size, device)?;
+        self.sampling(run, request, embedding)
+    }
+
+    fn save(&self, run: &SamplingRun) -> Computed<SavedRun> {
+        Ok(run.run.save()?)
     }
 
     fn begin_step(&self, run: &mut SamplingRun) -> Computed<StepTokens> {

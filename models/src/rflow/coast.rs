@@ -102,6 +102,12 @@ impl VelocityTrend {
         self.before = self.last.replace((f64::from(timestep), velocity.clone()));
     }
 
+    /// The velocities that it knows and where they were given, the older first.
+    pub(super) fn known(&self) -> impl Iterator<Item = (f32, &Tensor)> {
+        // The times were f32 when they came.
+        [&self.before, &self.last].into_iter().flatten().map(|(time, x)| (*time as f32, x))
+    }
+
     /// The velocity at `timestep`; with only one known, that one; `None` before the first.
     pub(super) fn at(&self, timestep: f32) -> Result<Option<Tensor>> {
         let Some((last_time, last)) = &self.last else { return Ok(None) };

@@ -55,6 +55,27 @@ impl Conditioned {
         Ok(Self { settings, released })
     }
 
+    pub(super) fn settings(&self) -> &FrameConditioning {
+        &self.settings
+    }
+
+    /// For each latent frame whether it is being denoised.
+    pub(super) fn released(&self) -> &[bool] {
+        &self.released
+    }
+
+    /// Goes on from where a run was.
+    pub(super) fn set_released(&mut self, released: &[bool]) -> Result<()> {
+        if released.len() != self.released.len() {
+            let (found, expected) = (released.len(), self.released.len());
+            return Err(ModelError::bad_input(format!(
+                "the saved run says of {found} frames whether they were released: expected {expected}"
+            )));
+        }
+        self.released = released.to_vec();
+        Ok(())
+    }
+
     /// Releases the frames whose time has come and gives them noise.
     pub(super) fn release(
         &mut self,

@@ -18,6 +18,8 @@ pub use conditioning::{FrameConditioning, ReleaseNoise};
 pub use guidance::guided_velocity;
 pub use leap::{CosineOver, DynamicLeap, LeapRule, LinearProportionalLeap};
 pub use noise::{add_noise, initial_noise, standard_normal};
-pub use run::{DenoiseRun, StepOutcome, StepRequest};
+pub use run::{
+    DenoiseRun, SavedArray, SavedConditioning, SavedRun, SavedVelocity, StepOutcome, StepRequest,
+};
 pub use settings::SamplingSettings;
 pub use timesteps::{NUM_TIMESTEPS, TimestepTransform, step_sizes, timesteps};

@@ -1,5 +1,6 @@
 //! A whole sampling job as a state machine.
 
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,8 @@ use super::timesteps::{NUM_TIMESTEPS, at_most_the_start, step_sizes};
 use crate::error::{ModelError, Result};
 use crate::sizes::VideoSize;
 use crate::stdit3::TemporalTokenMerge;
+
+pub use saved::{SavedArray, SavedConditioning, SavedRun, SavedVelocity};
 
 /// The sampling of one video: ask [`next_step`](Self::next_step) what to evaluate, hand the result to
 /// [`advance`](Self::advance), until there is no next step.

@@ -294,6 +294,7 @@ async fn make(pipeline: &PipelineHandle, task: Task) -> Result<Made, EvalError> 
             JobEvent::Queued { .. }
             | JobEvent::Embedding
             | JobEvent::Embedded { .. }
+            | JobEvent::Resumed { .. }
             | JobEvent::Decoding => {}
         }
     }

@@ -12,9 +12,12 @@
 //! frames in it only when the settings beside it say that they are a video of this program, and settings only with
 //! their own video.
 
+mod earlier;
 mod moves;
 mod naming;
 mod pending;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,6 +27,7 @@ use std::path::{Path, PathBuf};
 use crate::sidecar::video_named_in;
 use crate::sinks::{SinkError, SinkKind, VideoFormat};
 
+pub use earlier::Earlier;
 pub use naming::NamingFacts;
 pub use pending::PendingVideo;
 
@@ -84,11 +88,27 @@ impl OutputTarget {
     /// # Errors
     /// The extension is not known, a placeholder is not, or two videos would have one name.
     pub fn name_all(wish: Option<&str>, videos: &[NamingFacts]) -> Result<Vec<Self>, OutputError> {
+        Self::name_each(wish, videos, |facts, taken| {
+            let is_free = |target: &Self| target.is_free() && !target.is_among(taken);
+            // The names do not end.
+            Self::after_prompt(&facts.prompt).find(is_free)
+        })
+    }
+
+    /// As [`OutputTarget::name_all`]; without a wish, `choose` names a video, given the paths that are taken.
+    fn name_each(
+        wish: Option<&str>,
+        videos: &[NamingFacts],
+        choose: impl Fn(&NamingFacts, &HashSet<PathBuf>) -> Option<Self>,
+    ) -> Result<Vec<Self>, OutputError> {
         let mut taken = HashSet::new();
         let mut targets = Vec::with_capacity(videos.len());
         for (index, facts) in (1..).zip(videos) {
             let target = match wish {
-                None => Self::after_prompt(&facts.prompt, &taken),
+                None => match choose(facts, &taken) {
+                    Some(target) => target,
+                    None => continue,
+                },
                 Some(wish) => Self::new(&naming::expanded(wish, index, videos.len(), facts)?)?,
             };
             for path in [&target.video, &target.sidecar] {
@@ -120,18 +140,24 @@ impl OutputTarget {
         Ok(Self { kind, video, sidecar })
     }
 
-    fn after_prompt(prompt: &str, taken: &HashSet<PathBuf>) -> Self {
+    /// The names of a prompt's videos, one after the other.
+    fn after_prompt(prompt: &str) -> impl Iterator<Item = Self> {
         let kind = SinkKind::DEFAULT;
         let (stem, extension) = (naming::name_of(prompt), kind.extension().unwrap_or_default());
-        let named = |suffix: &str| {
+        let suffixes = (2u64..).map(|number| format!("-{number}"));
+        std::iter::once(String::new()).chain(suffixes).map(move |suffix| {
             let video = PathBuf::from(format!("{stem}{suffix}.{extension}"));
             Self { kind, sidecar: video.with_extension("json"), video }
-        };
-        let is_free = |target: &Self| {
-            !(taken.contains(&target.video) || target.video.exists() || target.sidecar.exists())
-        };
-        let numbered = (2u64..).map(|number| named(&format!("-{number}")));
-        std::iter::once(named("")).chain(numbered).find(is_free).unwrap_or_else(|| named(""))
+        })
+    }
+
+    /// Whether nothing is there, unfinished work included.
+    fn is_free(&self) -> bool {
+        !(self.video.exists() || self.sidecar.exists() || self.saved_job().exists())
+    }
+
+    fn is_among(&self, taken: &HashSet<PathBuf>) -> bool {
+        taken.contains(&self.video) || taken.contains(&self.sidecar)
     }
 
     /// The video's path.
@@ -250,97 +276,5 @@ fn contents(folder: &Path) -> FolderContents {
         Ok(entries) if entries.iter().all(pending::is_frame) => FolderContents::Frames,
         // What cannot be read cannot be known to be frames.
         Ok(_) | Err(_) => FolderContents::OtherThings,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    const FORMAT: VideoFormat =
-        VideoFormat { width_px: 32, height_px: 32, num_frames: 1, fps: 8.0 };
-
-    fn target(folder: &Path, name: &str) -> OutputTarget {
-        OutputTarget::new(&format!("{}/{name}", folder.display())).unwrap()
-    }
-
-    #[test]
-    fn missing_folders_are_created_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        target(folder.path(), "new/films/a.gif").check(FORMAT).unwrap();
-        assert_eq!(fs::read_dir(folder.path().join("new/films")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn what_must_not_be_replaced_is_found_before_the_work() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::create_dir(path.join("a.gif")).unwrap();
-        fs::create_dir(path.join("photos")).unwrap();
-        fs::write(path.join("photos/holiday.png"), "mine").unwrap();
-        fs::write(path.join("notes"), "mine").unwrap();
-        fs::write(path.join("b.json"), "{\"mine\": true}").unwrap();
-        fs::create_dir(path.join("slides")).unwrap();
-        fs::write(path.join("slides/0000.png"), "another program's").unwrap();
-        fs::write(path.join("c.mp4"), "an earlier video").unwrap();
-        fs::write(path.join("c.json"), settings_of("c.mp4")).unwrap();
-        fs::create_dir(path.join("d")).unwrap();
-        fs::write(path.join("d/0000.png"), "another program's").unwrap();
-        fs::write(path.join("d.json"), settings_of("d.gif")).unwrap();
-        for (name, told) in [
-            ("a.gif", "a folder"),
-            ("photos/", "other things"),
-            ("notes", "a file"),
-            ("b.gif", "b.json"),
-            ("slides/", "this program"),
-            ("c.gif", "the settings of c.mp4"),
-            ("c/", "the settings of c.mp4"),
-            ("d/", "this program"),
-        ] {
-            let error = target(path, name).check(FORMAT).unwrap_err();
-            assert!(matches!(error, OutputError::InTheWay { .. }), "{name}: {error}");
-            assert!(error.to_string().contains(told), "{name}: {error}");
-        }
-    }
-
-    fn settings_of(video: &str) -> String {
-        format!(
-            r#"{{"format": "{}", "video": {{"name": "{video}"}}}}"#,
-            crate::sidecar::SIDECAR_FORMAT
-        )
-    }
-
-    #[test]
-    fn what_an_earlier_run_made_may_be_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::create_dir(path.join("frames")).unwrap();
-        target(path, "frames/").check(FORMAT).unwrap();
-        fs::write(path.join("frames/0000.png"), "an earlier run").unwrap();
-        fs::write(path.join("frames.json"), settings_of("frames")).unwrap();
-        target(path, "frames/").check(FORMAT).unwrap();
-        fs::write(path.join("a.gif"), "an earlier run").unwrap();
-        fs::write(path.join("a.json"), settings_of("a.gif")).unwrap();
-        target(path, "a.gif").check(FORMAT).unwrap();
-        // Settings whose video is gone are of no use to anybody.
-        fs::remove_file(path.join("a.gif")).unwrap();
-        target(path, "a.png").check(FORMAT).unwrap();
-    }
-
-    #[test]
-    fn a_folder_that_is_a_file_is_not_writable() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("file"), "").unwrap();
-        let error = target(folder.path(), "file/a.gif").check(FORMAT).unwrap_err();
-        assert!(matches!(error, OutputError::NotWritable { .. }), "{error}");
-    }
-
-    #[test]
-    fn the_settings_of_a_folder_lie_beside_it() {
-        let target = OutputTarget::new("films/frames.v2/").unwrap();
-        assert_eq!(target.kind(), SinkKind::FrameFolder);
-        assert_eq!(target.sidecar(), Path::new("films/frames.v2.json"));
     }
 }

@@ -11,6 +11,7 @@ use sora_actors::compute::{
 use sora_actors::memory::MemoryLedger;
 use sora_actors::messages::{GenerationRequest, Latent, PromptEmbedding, RgbFrame, VideoChunk};
 use sora_models::ModelError;
+use sora_models::rflow::{LeapRule, LinearProportionalLeap, SamplingSettings, SavedRun};
 use sora_pipeline::topology::GraphCompute;
 
 /// Frames that the fake decoder emits at a time.
@@ -188,6 +189,31 @@ impl Denoise for FakeDenoiser {
         let number = Number { prompt: request.prompt.clone(), value: embedding.values[0] as u32 };
         let (steps, num_frames) = (request.sampling.steps, request.num_frames);
         Ok(FakeRun { number, step: 0, steps, num_frames })
+    }
+
+    fn resume(
+        &self,
+        request: &GenerationRequest,
+        embedding: &PromptEmbedding,
+        saved: &SavedRun,
+    ) -> Computed<FakeRun> {
+        let mut run = self.start(request, embedding)?;
+        (run.number.value, run.step) = (saved.latent[0] as u32, saved.step);
+        Ok(run)
+    }
+
+    fn save(&self, run: &FakeRun) -> Computed<SavedRun> {
+        Ok(SavedRun {
+            format_version: SavedRun::FORMAT_VERSION,
+            settings: SamplingSettings { steps: run.steps, ..SamplingSettings::default() },
+            timesteps: Vec::new(),
+            step: run.step,
+            shape: [1; 4],
+            latent: vec![run.number.value as f32],
+            leap: LinearProportionalLeap::new(LeapRule::Off),
+            velocities: Vec::new(),
+            conditioning: None,
+        })
     }
 
     fn begin_step(&self, run: &mut FakeRun) -> Computed<Number> {

@@ -66,6 +66,19 @@ impl LinearProportionalLeap {
         state
     }
 
+    pub(super) fn rule(&self) -> LeapRule {
+        self.rule
+    }
+
+    /// The velocity of the step before, which the next one is compared with.
+    pub(super) fn previous(&self) -> Option<&VelocitySample> {
+        self.previous.as_ref()
+    }
+
+    pub(super) fn previous_mut(&mut self) -> Option<&mut VelocitySample> {
+        self.previous.as_mut()
+    }
+
     /// What the next velocity must be sampled over.
     pub fn sample_over(&self) -> CosineOver {
         match self.rule {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod decode;
 mod eval;
 mod memory;
 mod pack;
@@ -19,6 +20,7 @@ use sora_models::rflow::{CoastRule, LeapRule};
 use sora_models::sizes::{PictureSize, parse_frames};
 use sora_models::stdit3::Merging;
 
+pub use decode::DecodeArguments;
 pub use eval::EvalArguments;
 pub use memory::MemoryArguments;
 pub use pack::PackArguments;
@@ -53,6 +55,8 @@ impl Arguments {
 pub enum Command {
     /// Make videos from prompts
     Generate(Box<GenerateArguments>),
+    /// Make a video of a latent that `sora generate` saved
+    Decode(DecodeArguments),
     /// Make videos of many prompts with several settings, and judge them
     Eval(Box<EvalArguments>),
     /// Say what a video takes of memory and disk reads, before any work
@@ -82,9 +86,18 @@ pub struct GenerateArguments {
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<String>,
 
-    /// Seed of the first video's noise; every further prompt takes the next number
-    #[arg(long, default_value_t = DEFAULT_SEED, value_name = "N")]
-    pub seed: u64,
+    /// Go on with what an interrupted run of the same command left, and skip the videos that it finished. A setting that
+    /// is not given is the saved job's; without a prompt, so is the prompt of the video that -o names
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Keep the latent beside the finished video, for `sora decode`
+    #[arg(long)]
+    pub keep_latent: bool,
+
+    /// Seed of the first video's noise; every further prompt takes the next number [default: 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 
     /// Denoising steps [default: the model's]
     #[arg(long, value_name = "N")]
@@ -95,19 +108,20 @@ pub struct GenerateArguments {
     pub cfg_scale: Option<f64>,
 
     /// When to leap to the end of denoising: `off`, `fixed:N`, `dynamic`, or
-    /// `dynamic:from=14,tolerance=0.001,patience=3,over=first-frame|whole` with any of the four
-    #[arg(long, default_value = "off", value_name = "RULE")]
-    pub lpl: LeapRule,
+    /// `dynamic:from=14,tolerance=0.001,patience=3,over=first-frame|whole` with any of the four [default: off]
+    #[arg(long, value_name = "RULE")]
+    pub lpl: Option<LeapRule>,
 
     /// Walk all steps, but evaluate the model at N of them only: far closer to the full run than a leap of as many
-    /// evaluations
-    #[arg(long, default_value = "off", value_name = "N")]
-    pub coast: CoastRule,
+    /// evaluations [default: off]
+    #[arg(long, value_name = "N")]
+    pub coast: Option<CoastRule>,
 
     /// In which steps to merge the tokens of neighbouring frames: `off`, `all`, or the first N. With `,keep-last` the
     /// last frame of an odd number is kept by itself instead of left out, which is more faithful: `10,keep-last`
-    #[arg(long, default_value = "off", value_name = "STEPS")]
-    pub tdtm: Merging,
+    /// [default: off]
+    #[arg(long, value_name = "STEPS")]
+    pub tdtm: Option<Merging>,
 
     /// Size of a frame in pixels, such as 256x144 [default: the model's]
     #[arg(long, value_name = "WxH", conflicts_with_all = ["resolution", "aspect"])]
@@ -210,7 +224,7 @@ pub struct VerifyArguments {
 }
 
 /// The reference's seed.
-const DEFAULT_SEED: u64 = 42;
+pub const DEFAULT_SEED: u64 = 42;
 
 const AFTER_HELP: &str = "\
 Output names:
@@ -219,6 +233,9 @@ Output names:
   {index}-{prompt}.gif     every video by itself; {seed} is known too
 Missing folders are created. Beside each video a .json tells every setting.
 The same prompt, seed and settings give the same bytes.
+
+Until a video is finished, its work is saved beside it after every step, as film.mp4.sora-job. After
+Ctrl-C, a crash or a full disk, the same command with --resume goes on from there, to the same bytes.
 
 Exit codes: 0 all videos are there, 1 some failed, 2 it cannot be done as asked, 130 stopped by Ctrl-C.";
 
@@ -291,9 +308,8 @@ mod tests {
         .unwrap();
         assert_eq!(arguments.prompts, ["a cat", "a dog"]);
         let merging = Merging { steps: MergeSteps::First(10), odd_frame: OddFrame::DropLast };
-        assert_eq!((arguments.lpl, arguments.tdtm), (LeapRule::Fixed(15), merging));
-        assert_eq!((arguments.frames, arguments.seed), (Some(51), 7));
-        assert_eq!(generate(&["a cat"]).unwrap().seed, 42);
+        assert_eq!((arguments.lpl, arguments.tdtm), (Some(LeapRule::Fixed(15)), Some(merging)));
+        assert_eq!((arguments.frames, arguments.seed), (Some(51), Some(7)));
     }
 
     #[test]

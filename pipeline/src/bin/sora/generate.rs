@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sora_actors::messages::GenerationRequest;
-use sora_pipeline::output::{NamingFacts, OutputTarget};
-use sora_pipeline::sidecar::{Compute, ModelIdentity};
+use sora_models::bundle::GenerationConfig;
+use sora_pipeline::output::{Earlier, NamingFacts, OutputTarget};
+use sora_pipeline::saved_job::FileJournal;
 use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError, open_sora};
 use tokio::task::JoinSet;
 
-use crate::arguments::GenerateArguments;
+use crate::arguments::{DEFAULT_SEED, GenerateArguments};
 use crate::exit::Outcome;
 use crate::interrupt::Interrupt;
 use crate::job::{JobEnd, RunFacts, VideoTask};
 use crate::print::note;
 use crate::report::{self, JobLabel};
+use crate::resume::{self, Start, Tally};
 use crate::{prompts, request};
 
 /// Makes a video of each prompt.
@@ -24,12 +26,11 @@ use crate::{prompts, request};
 /// # Errors
 /// Whatever can be found out before the work: bad settings, a model that cannot be used, outputs that cannot be
 /// written. What fails later fails one video, and is told where it happens.
-pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
-    let given = std::mem::take(&mut arguments.prompts);
-    let prompts = prompts::collect(&given, arguments.prompts_file.as_deref())?;
+pub fn run(arguments: GenerateArguments) -> anyhow::Result<Outcome> {
+    let prompts = prompts(&arguments)?;
+    let targets = name(&arguments, &prompts)?;
     let bundle = Arc::new(arguments.model.open()?);
-    let requests = request::requests(&arguments, prompts, bundle.generation())?;
-    requests.iter().try_for_each(GenerationRequest::check)?;
+    let plans = plans(&arguments, &prompts, targets, bundle.generation())?;
     let mut limits = GraphLimits::default();
     // Whoever reads slowly here (a pager, say) does it to these videos alone, so none is given up for it.
     limits.consumer.patience = Duration::MAX;
@@ -43,44 +44,97 @@ pub fn run(mut arguments: GenerateArguments) -> anyhow::Result<Outcome> {
         sora_telemetry::install_with_listener(address)
             .with_context(|| format!("cannot serve metrics at {address}"))?;
     }
+    let report = report::choose(arguments.json, arguments.quiet);
+    let facts = RunFacts::new(&bundle, &device, arguments.model.dtype, report)?;
     // After all else that can be refused, since it creates folders.
-    let tasks = tasks(&arguments, requests)?;
-    let facts = RunFacts {
-        model: ModelIdentity {
-            name: bundle.generation().name.clone(),
-            fingerprint: bundle.fingerprint()?,
-        },
-        compute: Compute {
-            device: device_name(&device),
-            dtype: arguments.model.dtype.as_str().to_string(),
-        },
-        report: report::choose(arguments.json, arguments.quiet),
-    };
+    let tasks = tasks(&arguments, plans, &facts)?;
+    if tasks.is_empty() {
+        return Ok(Outcome::Done);
+    }
     actix::System::new().block_on(async move {
         let pipeline = PipelineHandle::open_sora(&bundle, arguments.model.dtype, &device, &limits)?;
         Ok(make_all(pipeline, tasks, facts).await)
     })
 }
 
-/// One task for each request, after checking that each video can be written where it goes.
+fn prompts(arguments: &GenerateArguments) -> anyhow::Result<Vec<String>> {
+    let GenerateArguments { prompts, prompts_file, output, resume, .. } = arguments;
+    if *resume && prompts.is_empty() && prompts_file.is_none() {
+        return Ok(vec![resume::prompt_of(output.as_deref())?]);
+    }
+    prompts::collect(prompts, prompts_file.as_deref())
+}
+
+/// Where the video of each prompt goes.
+fn name(arguments: &GenerateArguments, prompts: &[String]) -> anyhow::Result<Vec<OutputTarget>> {
+    let (wish, first_seed) = (arguments.output.as_deref(), arguments.seed);
+    let names = |(index, prompt): (u64, &String)| NamingFacts {
+        prompt: prompt.clone(),
+        seed: first_seed.unwrap_or(DEFAULT_SEED).wrapping_add(index),
+    };
+    let facts: Vec<NamingFacts> = (0..).zip(prompts).map(names).collect();
+    Ok(if arguments.resume {
+        let any_seed = first_seed.is_none() && prompts.len() == 1;
+        OutputTarget::find_all(wish, &facts, any_seed)?
+    } else {
+        OutputTarget::name_all(wish, &facts)?
+    })
+}
+
+/// A video as it shall be, and what there is of it.
+struct Plan {
+    request: GenerationRequest,
+    target: OutputTarget,
+    earlier: Earlier,
+}
+
+/// A plan for each prompt, after checking that any model could fulfil it.
+fn plans(
+    arguments: &GenerateArguments,
+    prompts: &[String],
+    targets: Vec<OutputTarget>,
+    defaults: &GenerationConfig,
+) -> anyhow::Result<Vec<Plan>> {
+    let plan = |(index, (prompt, target)): (u64, (&String, OutputTarget))| {
+        let earlier = resume::look(&target, arguments.resume)?;
+        let request = request::request(arguments, index, prompt, earlier.request(), defaults)?;
+        resume::check_settings(&target, &earlier, &request)?;
+        request.check()?;
+        Ok(Plan { request, target, earlier })
+    };
+    (0..).zip(prompts.iter().zip(targets)).map(plan).collect()
+}
+
+/// One task for each video that is not finished, after checking that it can be written where it goes.
 fn tasks(
     arguments: &GenerateArguments,
-    requests: Vec<GenerationRequest>,
+    plans: Vec<Plan>,
+    facts: &RunFacts,
 ) -> anyhow::Result<Vec<VideoTask>> {
-    let names = |request: &GenerationRequest| NamingFacts {
-        prompt: request.prompt.clone(),
-        seed: request.seed,
-    };
-    let facts: Vec<NamingFacts> = requests.iter().map(names).collect();
-    let targets = OutputTarget::name_all(arguments.output.as_deref(), &facts)?;
-    let count = requests.len();
-    let task = |(index, (request, target))| VideoTask {
-        label: JobLabel { number: index + 1, count, request },
-        target,
-    };
-    let tasks: Vec<VideoTask> = requests.into_iter().zip(targets).enumerate().map(task).collect();
+    let count = plans.len();
+    let mut tally = Tally::default();
+    let mut tasks = Vec::with_capacity(count);
+    for (index, Plan { request, target, earlier }) in plans.into_iter().enumerate() {
+        let checkpoint = match tally.start(&target, earlier, facts)? {
+            Start::Finished => continue,
+            Start::At(checkpoint) => Some(checkpoint),
+            Start::Afresh => None,
+        };
+        let journal =
+            FileJournal::new(target.saved_job(), facts.model.clone(), facts.compute.clone());
+        tasks.push(VideoTask {
+            label: JobLabel { number: index + 1, count, request },
+            target,
+            checkpoint,
+            journal: Some(Arc::new(journal)),
+            keep_latent: arguments.keep_latent,
+        });
+    }
     for task in &tasks {
         task.target.check(task.format())?;
+    }
+    if arguments.resume && !arguments.quiet {
+        tally.tell();
     }
     Ok(tasks)
 }
@@ -88,6 +142,7 @@ fn tasks(
 /// Keeps the pipeline's queue full until all videos are made, or the user stops.
 async fn make_all(pipeline: PipelineHandle, tasks: Vec<VideoTask>, facts: RunFacts) -> Outcome {
     let interrupt = Interrupt::listen(facts.report.clone());
+    let journals: Vec<_> = tasks.iter().filter_map(|task| task.journal.clone()).collect();
     let mut waiting = VecDeque::from(tasks);
     let mut running = JoinSet::new();
     let mut failed = 0;
@@ -95,7 +150,7 @@ async fn make_all(pipeline: PipelineHandle, tasks: Vec<VideoTask>, facts: RunFac
         while !interrupt.is_asked()
             && let Some(task) = waiting.pop_front()
         {
-            match pipeline.submit(task.label.request.clone()).await {
+            match pipeline.submit(task.order()).await {
                 Ok(job) => {
                     running.spawn_local(task.follow(job, facts.clone(), interrupt.clone()));
                 }
@@ -123,17 +178,22 @@ async fn make_all(pipeline: PipelineHandle, tasks: Vec<VideoTask>, facts: RunFac
     }
     if interrupt.is_asked() {
         waiting.iter().for_each(|task| task.cancelled(&facts));
+        // When it has stopped, all that was done is saved.
         pipeline.stop().await;
+        tell_what_is_saved(&journals);
         return Outcome::Interrupted;
     }
     pipeline.drain().await;
-    if failed == 0 { Outcome::Done } else { Outcome::SomeFailed }
+    if failed == 0 {
+        return Outcome::Done;
+    }
+    tell_what_is_saved(&journals);
+    Outcome::SomeFailed
 }
 
-fn device_name(device: &candle_core::Device) -> String {
-    match device.location() {
-        candle_core::DeviceLocation::Cpu => "cpu".into(),
-        candle_core::DeviceLocation::Metal { .. } => "metal".into(),
-        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+/// Tells how to go on, when something is left of the videos that are not finished.
+fn tell_what_is_saved(journals: &[Arc<FileJournal>]) {
+    if journals.iter().any(|journal| journal.is_left()) {
+        note("the work so far is saved: go on with the same command and --resume");
     }
 }

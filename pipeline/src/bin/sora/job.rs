@@ -1,11 +1,17 @@
 //! One video: its events shown, its frames written.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use sora_actors::messages::{JobEvent, JobSummary};
+use candle_core::{DType, Device, DeviceLocation};
+use sora_actors::JobOrder;
+use sora_actors::compute::EmbeddedPrompt;
+use sora_actors::messages::{JobCheckpoint, JobEvent, JobSummary};
+use sora_models::bundle::ModelBundle;
 use sora_models::sizes::SPATIAL_FACTOR;
 use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo};
+use sora_pipeline::saved_job::FileJournal;
 use sora_pipeline::sidecar::{
     Caption, Compute, ModelIdentity, SIDECAR_FORMAT, Sidecar, VideoFile, Work,
 };
@@ -14,6 +20,7 @@ use sora_pipeline::{Job, SubmitError};
 use tokio::task::spawn_blocking;
 
 use crate::interrupt::Interrupt;
+use crate::print::note;
 use crate::report::{Failure, JobLabel, Report};
 
 /// What became of a video.
@@ -38,15 +45,57 @@ pub struct RunFacts {
     pub report: Rc<dyn Report>,
 }
 
+impl RunFacts {
+    /// Of a run with this model on this device.
+    ///
+    /// # Errors
+    /// The model's files cannot be read.
+    pub fn new(
+        bundle: &ModelBundle,
+        device: &Device,
+        dtype: DType,
+        report: Rc<dyn Report>,
+    ) -> sora_models::Result<Self> {
+        let model = ModelIdentity {
+            name: bundle.generation().name.clone(),
+            fingerprint: bundle.fingerprint()?,
+        };
+        let device = match device.location() {
+            DeviceLocation::Cpu => "cpu".into(),
+            DeviceLocation::Metal { .. } => "metal".into(),
+            DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        };
+        Ok(Self { model, compute: Compute { device, dtype: dtype.as_str().to_string() }, report })
+    }
+}
+
 /// One video to be made.
 pub struct VideoTask {
     /// Its request and its place among the others.
     pub label: JobLabel,
     /// Where it goes.
     pub target: OutputTarget,
+    /// Where to go on, if it was saved before.
+    pub checkpoint: Option<Arc<JobCheckpoint>>,
+    /// Where its work is saved until it is finished.
+    pub journal: Option<Arc<FileJournal>>,
+    /// Whether to leave the saved latent there.
+    pub keep_latent: bool,
 }
 
 impl VideoTask {
+    /// What to submit.
+    pub fn order(&self) -> JobOrder {
+        let order = match &self.checkpoint {
+            Some(checkpoint) => JobOrder::resume(checkpoint.clone()),
+            None => JobOrder::from(self.label.request.clone()),
+        };
+        match &self.journal {
+            Some(journal) => order.journaled(journal.clone()),
+            None => order,
+        }
+    }
+
     /// The frames that will come: pixels beyond a whole latent value are not generated.
     pub fn format(&self) -> VideoFormat {
         let request = &self.label.request;
@@ -91,7 +140,7 @@ impl VideoTask {
     }
 
     async fn make(&self, job: &Job, facts: &RunFacts) -> Result<JobEnd, Failure> {
-        let mut caption = Caption::default();
+        let mut caption = self.caption_before();
         let mut video = None;
         let mut write_seconds = 0.0;
         loop {
@@ -134,6 +183,7 @@ impl VideoTask {
                         pending.complete(&sidecar)
                     })
                     .await?;
+                    self.remove_saved_work();
                     let seconds = seconds + started.elapsed().as_secs_f64();
                     let (video, sidecar) = (self.target.video(), self.target.sidecar());
                     facts.report.video_written(&self.label, video, sidecar, seconds);
@@ -149,9 +199,26 @@ impl VideoTask {
                 JobEvent::Cancelled => return Ok(JobEnd::Cancelled),
                 JobEvent::Queued { .. }
                 | JobEvent::Embedding
+                | JobEvent::Resumed { .. }
                 | JobEvent::Step { .. }
                 | JobEvent::Decoding => {}
             }
+        }
+    }
+
+    /// The caption of a prompt that was embedded in an earlier run.
+    fn caption_before(&self) -> Caption {
+        let Some(checkpoint) = &self.checkpoint else { return Caption::default() };
+        let EmbeddedPrompt { caption, embedding, cut } = &checkpoint.prompt;
+        Caption { text: caption.clone(), tokens: embedding.tokens(), cut: cut.clone() }
+    }
+
+    fn remove_saved_work(&self) {
+        if let Some(journal) = self.journal.as_ref().filter(|_| !self.keep_latent)
+            && let Err(cause) = journal.remove()
+        {
+            let path = journal.path().display();
+            note(&format!("warning: the video is finished, but {path} cannot be removed: {cause}"));
         }
     }
 

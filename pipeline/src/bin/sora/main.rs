@@ -2,6 +2,7 @@
 
 mod arguments;
 mod compute_threads;
+mod decode;
 mod eval;
 mod exit;
 mod generate;
@@ -13,6 +14,7 @@ mod print;
 mod prompts;
 mod report;
 mod request;
+mod resume;
 mod synth;
 mod verify;
 mod write_model;
@@ -58,6 +60,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         .init();
     match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments),
+        Command::Decode(arguments) => decode::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Pack(arguments) => pack::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),

@@ -113,6 +113,16 @@ impl Report for BarReport {
                 }
                 self.begin(job, "denoise", Some(job.request.sampling.steps));
             }
+            JobEvent::Resumed { done, steps } => {
+                self.begin(job, "denoise", Some(*steps));
+                self.with_bars(job, |bars| {
+                    if let Some(bar) = &bars.present {
+                        bar.set_position(*done as u64);
+                        // The steps done before say nothing about the time that the others take.
+                        bar.reset_eta();
+                    }
+                });
+            }
             JobEvent::Step { leapt, coasted, .. } => {
                 self.advance(job, 1 + coasted);
                 if *leapt {

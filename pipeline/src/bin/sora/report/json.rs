@@ -1,7 +1,7 @@
 //! Events as lines of JSON on standard output, for scripts.
 //!
-//! Each line has `job` (from 1) and `event`. Events of the graph are `queued`, `embedding`, `embedded`, `step`,
-//! `decoding`, `chunk`, `finished`, `failed` and `cancelled`; a job ends with `written`, `failed` or `cancelled`.
+//! Each line has `job` (from 1) and `event`. Events of the graph are `queued`, `embedding`, `embedded` (or `resumed`),
+//! `step`, `decoding`, `chunk`, `finished`, `failed` and `cancelled`; a job ends with `written`, `failed` or `cancelled`.
 
 use std::path::Path;
 

@@ -48,6 +48,9 @@ impl Report for LineReport {
                 }
                 self.say(job, &format!("embedded {tokens} tokens in {}", duration(*seconds)));
             }
+            JobEvent::Resumed { done, steps } => {
+                self.say(job, &format!("going on after {done} of {steps} steps"));
+            }
             JobEvent::Step { index, steps, leapt, coasted, .. } => {
                 let done = index + 1 + coasted;
                 let part = |step: usize| step * LINES_FOR_STEPS / steps.max(&1);
