@@ -130,7 +130,11 @@ impl SavedJob {
     /// It is not there, not a saved job, of another version, or damaged.
     pub fn load(path: &Path) -> Result<Self, SavedJobError> {
         let failed = |source| SavedJobError::Io { path: path.to_path_buf(), source };
-        let mut file = File::open(path).map_err(failed)?;
+        Self::read(File::open(path).map_err(failed)?, path)
+    }
+
+    fn read(mut file: impl Read, path: &Path) -> Result<Self, SavedJobError> {
+        let failed = |source| SavedJobError::Io { path: path.to_path_buf(), source };
         let mut bytes = Vec::new();
         // Something else may be very large, so its beginning is looked at first.
         file.by_ref().take(file::LENGTH_BYTES).read_to_end(&mut bytes).map_err(failed)?;

@@ -57,10 +57,7 @@ fn saved() -> SavedJob {
 }
 
 fn load(bytes: &[u8]) -> Result<SavedJob, SavedJobError> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("film.mp4.sora-job");
-    fs::write(&path, bytes).unwrap();
-    SavedJob::load(&path)
+    SavedJob::read(bytes, Path::new("film.mp4.sora-job"))
 }
 
 #[test]

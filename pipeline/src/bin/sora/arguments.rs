@@ -234,7 +234,7 @@ Output names:
 Missing folders are created. Beside each video a .json tells every setting.
 The same prompt, seed and settings give the same bytes.
 
-Until a video is finished, its work is saved beside it after every step, as film.mp4.sora-job. After
+Until a video is finished, its work is saved beside it step by step, as film.mp4.sora-job. After
 Ctrl-C, a crash or a full disk, the same command with --resume goes on from there, to the same bytes.
 
 Exit codes: 0 all videos are there, 1 some failed, 2 it cannot be done as asked, 130 stopped by Ctrl-C.";
