@@ -43,6 +43,12 @@ pub trait BlockSpan: Send {
 
 /// The text encoder: a span of blocks with a beginning and an end.
 pub trait EmbedPrompts: BlockSpan {
+    /// All that the embedding of this request depends on, if it may be used again for another request with the same;
+    /// `None` keeps none.
+    fn cache_key(&self, _request: &GenerationRequest) -> Option<String> {
+        None
+    }
+
     /// Tokenises and looks up the token embeddings.
     ///
     /// # Errors

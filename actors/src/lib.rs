@@ -9,6 +9,7 @@ pub mod channel;
 pub mod compute;
 mod denoise_controller;
 mod denoise_lease;
+mod embedding_cache;
 pub mod error;
 mod job;
 mod job_events;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sora_telemetry::record_queue_depth;
+use sora_telemetry::{record_embedding_hit, record_queue_depth};
 
 use crate::channel::{Receiver, Sender};
 use crate::compute::{EmbedPrompts, EmbeddedPrompt};
 use crate::denoise_controller::ControllerInput;
+use crate::embedding_cache::EmbeddingCache;
 use crate::error::{StageFailure, StageName};
 use crate::job::{DenoiseJob, JobPhase, JobTicket};
 use crate::memory::{MemoryLedger, MemoryPermit, OverBudget};
@@ -26,6 +27,7 @@ pub struct PromptEmbedder<E, A> {
     slots: Slots,
     controller: Sender<ControllerInput<A>>,
     ledger: MemoryLedger,
+    cache: EmbeddingCache,
 }
 
 impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
@@ -39,7 +41,8 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         ledger: MemoryLedger,
     ) -> Self {
         let core = StageCore::new(StageName::PromptEmbedder);
-        Self { core, encoder, requests, sweep_limit, slots, controller, ledger }
+        let cache = EmbeddingCache::new(ledger.clone());
+        Self { core, encoder, requests, sweep_limit, slots, controller, ledger, cache }
     }
 
     /// Embeds the prompts in one sweep, or in several where memory is too small for all at once.
@@ -117,11 +120,31 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             Ok(prompt) => prompt,
             Err(cause) => return ticket.fail(self.core.name(), cause),
         };
+        if let Some(key) = self.encoder.cache_key(job.request()) {
+            self.cache.keep(key, &prompt);
+        }
+        self.embedded(ticket, prompt, started);
+    }
+
+    fn embedded(&self, ticket: JobTicket, prompt: EmbeddedPrompt, started: Instant) {
+        let job = ticket.context();
         let seconds = started.elapsed().as_secs_f64();
         job.note(|record| record.seconds.embed = seconds);
         let (caption, cut) = (prompt.caption.clone(), prompt.cut.clone());
         job.emit(JobEvent::Embedded { caption, tokens: prompt.embedding.tokens(), cut, seconds });
         self.admit(ticket, prompt, JobProgress::Embedded);
+    }
+
+    /// Admits a job whose prompt was embedded before, and gives back one whose prompt is new.
+    fn reuse(&self, ticket: JobTicket) -> Option<JobTicket> {
+        let (job, started) = (ticket.context(), Instant::now());
+        let key = self.encoder.cache_key(job.request());
+        let Some(prompt) = key.and_then(|key| self.cache.get(&key)) else { return Some(ticket) };
+        record_embedding_hit();
+        job.note(|record| record.seconds.queued += job.age().as_secs_f64());
+        job.emit(JobEvent::Embedding);
+        self.embedded(ticket, prompt, started);
+        None
     }
 
     /// Admits a job that was saved without any work, and gives back one that was not.
@@ -170,7 +193,10 @@ impl<E: EmbedPrompts, A: Send> Stage for PromptEmbedder<E, A> {
             record_queue_depth(self.requests.depth());
             self.core.metrics().items_in(tickets.len());
             // Before the sweep, so that they need not wait for it.
-            let tickets = tickets.into_iter().filter_map(|ticket| self.resume(ticket)).collect();
+            let tickets = tickets
+                .into_iter()
+                .filter_map(|ticket| self.resume(ticket).and_then(|ticket| self.reuse(ticket)))
+                .collect();
             self.embed(tickets);
         }
     }

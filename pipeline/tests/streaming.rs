@@ -253,3 +253,23 @@ async fn a_budget_below_the_model_s_ends_is_refused_at_once() {
     let error = refused.err().unwrap().to_string();
     assert!(error.contains("budget"), "{error}");
 }
+
+#[actix::test]
+async fn a_prompt_seen_before_skips_the_text_encoder_and_gives_the_same_bits() {
+    let bundle = ModelBundle::embedded().unwrap();
+    let streaming = MemoryLimits { retain: false, ..MemoryLimits::default() };
+    let pipeline = start(&bundle, 1, streaming);
+    let embedder_loads = async || {
+        let loaders = pipeline.observe().await.unwrap().loaders;
+        loaders.iter().find(|loader| loader.stage == "prompt_embedder").unwrap().loads
+    };
+    let expected = all_pixels(&pipeline, &[request("a ball", 1)]).await;
+    let loads = embedder_loads().await;
+    assert!(loads > 0);
+    assert!(all_pixels(&pipeline, &[request("a ball", 1)]).await == expected);
+    assert_ne!(all_pixels(&pipeline, &[request("A ball ", 2)]).await, expected);
+    assert_eq!(embedder_loads().await, loads);
+    all_pixels(&pipeline, &[request("a green ball", 1)]).await;
+    assert_eq!(embedder_loads().await, 2 * loads);
+    assert_eq!(held_after_the_end(&pipeline).await, 0);
+}

@@ -91,7 +91,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{ChannelMetrics, DenoiseMetrics, PromptOutcome, StageMetrics};
+    use crate::{
+        ChannelMetrics, DenoiseMetrics, LoaderMetrics, MemoryMetrics, PromptOutcome, StageMetrics,
+    };
 
     /// One test, since a process has one recorder.
     #[test]
@@ -110,6 +112,14 @@ mod tests {
         denoise.step_computed(Some(0.97));
         denoise.leapt_over(12);
         denoise.coasted_over(3);
+        let loader = LoaderMetrics::new("vae_decoder");
+        loader.loaded(4096, Duration::from_millis(20));
+        loader.found();
+        loader.waited(Duration::from_millis(10));
+        let memory = MemoryMetrics::new(["working", "retained"]);
+        memory.budget(3_300_000_000);
+        memory.used(1, 85);
+        crate::record_embedding_hit();
         crate::record_prompt(PromptOutcome::Finished, Duration::from_secs(5));
         crate::record_queue_depth(4);
 
@@ -122,6 +132,9 @@ mod tests {
             "sora_denoise_steps_leapt_total 12",
             "sora_denoise_steps_coasted_total 3",
             "sora_denoise_drift_cosine_ratio_bucket{le=\"0.98\"} 1",
+            "sora_block_read_bytes_total{loader=\"vae_decoder\"} 4096",
+            "sora_memory_used_bytes{use=\"retained\"} 85",
+            "sora_memory_budget_bytes 3300000000",
             "sora_prompts_total{outcome=\"finished\"} 1",
             "sora_queue_depth_prompts 4",
         ] {

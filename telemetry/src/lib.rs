@@ -11,5 +11,5 @@ pub mod timeline;
 pub use exporter::{MetricsPage, TelemetryError, install, install_with_listener};
 pub use recorders::{
     ChannelMetrics, DenoiseMetrics, LoaderMetrics, MemoryMetrics, PromptOutcome, StageMetrics,
-    record_prompt, record_queue_depth, record_refusal,
+    record_embedding_hit, record_prompt, record_queue_depth, record_refusal,
 };

@@ -58,6 +58,9 @@ pub const BLOCK_LOAD_SECONDS: &str = "sora_block_load_seconds";
 /// Seconds of each wait of a stage for its next block; the sum is what loading cost.
 pub const BLOCK_WAIT_SECONDS: &str = "sora_block_wait_seconds";
 
+/// Prompts whose embedding was in memory already.
+pub const EMBEDDING_HITS: &str = "sora_embedding_hits_total";
+
 /// Bytes that the models and videos may take.
 pub const MEMORY_BUDGET_BYTES: &str = "sora_memory_budget_bytes";
 /// Bytes that are held, by use.
@@ -168,6 +171,11 @@ pub const METRICS: &[Metric] = &[
         name: BLOCK_WAIT_SECONDS,
         kind: Kind::Histogram(SECONDS),
         help: "Seconds of each wait of a stage for its next block",
+    },
+    Metric {
+        name: EMBEDDING_HITS,
+        kind: Kind::Counter,
+        help: "Prompts whose embedding was in memory already",
     },
     Metric {
         name: MEMORY_BUDGET_BYTES,

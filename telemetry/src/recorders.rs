@@ -225,6 +225,11 @@ pub fn record_refusal() {
     counter!(names::PROMPTS, names::LABEL_OUTCOME => names::OUTCOME_REFUSED).increment(1);
 }
 
+/// A prompt skipped the text encoder: its embedding was in memory already.
+pub fn record_embedding_hit() {
+    counter!(names::EMBEDDING_HITS).increment(1);
+}
+
 /// This many accepted prompts wait.
 pub fn record_queue_depth(prompts: usize) {
     gauge!(names::QUEUE_DEPTH_PROMPTS).set(prompts as f64);

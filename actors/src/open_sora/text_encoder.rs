@@ -78,6 +78,11 @@ impl EmbedPrompts for TextEncoder {
         self.memory.bytes(requests.len())
     }
 
+    fn cache_key(&self, request: &GenerationRequest) -> Option<String> {
+        // A prompt that cannot be cleaned fails when it is embedded.
+        request.caption().ok()
+    }
+
     fn begin(&self, request: &GenerationRequest) -> Computed<PromptPass> {
         let caption = request.caption()?;
         let tokenized = self.tokenizer.tokenize(&caption)?;
