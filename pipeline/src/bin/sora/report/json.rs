@@ -1,12 +1,13 @@
 //! Events as lines of JSON on standard output, for scripts.
 //!
-//! Each line has `job` (from 1) and `event`. Events of the graph are `queued`, `embedding`, `embedded` (or `resumed`),
+//! The first line is the `plan` of memory. Each further line has `job` (from 1) and `event`. Events of the graph are `queued`, `embedding`, `embedded` (or `resumed`),
 //! `step`, `decoding`, `chunk`, `finished`, `failed` and `cancelled`; a job ends with `written`, `failed` or `cancelled`.
 
 use std::path::Path;
 
 use serde::Serialize;
 use sora_actors::messages::JobEvent;
+use sora_pipeline::plan::MemoryPlan;
 
 use super::{JobLabel, Report};
 use crate::print::result;
@@ -47,6 +48,11 @@ impl JsonReport {
 }
 
 impl Report for JsonReport {
+    fn plan(&self, plan: &MemoryPlan) {
+        let line = serde_json::json!({ "event": "plan", "memory": plan.report() });
+        result(&line.to_string());
+    }
+
     fn event(&self, job: &JobLabel, event: &JobEvent) {
         // Failures of the graph and of writing are told alike, by `failed`.
         if !matches!(event, JobEvent::Failed(_)) {

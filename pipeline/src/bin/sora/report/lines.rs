@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sora_actors::messages::JobEvent;
+use sora_pipeline::plan::MemoryPlan;
 
 use super::{Failure, JobLabel, Report, cut_warning, duration};
 use crate::print::{note, result};
@@ -39,6 +40,12 @@ fn prefix(job: &JobLabel) -> String {
 }
 
 impl Report for LineReport {
+    fn plan(&self, plan: &MemoryPlan) {
+        if !self.quiet {
+            note(&plan.summary());
+        }
+    }
+
     fn event(&self, job: &JobLabel, event: &JobEvent) {
         match event {
             JobEvent::Embedding => self.say(job, &format!("embedding \"{}\"", job.request.prompt)),

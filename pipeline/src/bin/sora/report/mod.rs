@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 use sora_actors::messages::{GenerationRequest, JobEvent};
 
+use sora_pipeline::plan::MemoryPlan;
+
 pub use json::Failure;
 
 use crate::print::note;
@@ -27,6 +29,11 @@ pub struct JobLabel {
 
 /// Shows events as they come. Everything runs on one thread, so methods take `&self` and implementations use cells.
 pub trait Report {
+    /// What the videos will take of memory; told once, before any work.
+    fn plan(&self, plan: &MemoryPlan) {
+        note(&plan.summary());
+    }
+
     /// An event of the graph.
     fn event(&self, job: &JobLabel, event: &JobEvent);
 
