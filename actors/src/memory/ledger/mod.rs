@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use serde::Serialize;
 use sora_telemetry::MemoryMetrics;
 
+use super::free_pages::give_back_free_pages;
+
 /// What bytes are held for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -245,17 +247,22 @@ impl MemoryLedger {
     fn reclaim_for(&self, bytes: u64) {
         // The holders give their permits back, which needs the lock.
         let holders = self.shared.lock().holders.clone();
+        let mut reclaimed = false;
         for (_, holder) in holders {
             let missing = {
                 let state = self.shared.lock();
                 state.total().saturating_add(bytes).saturating_sub(state.budget_bytes)
             };
             if missing == 0 {
-                return;
+                break;
             }
             if let Some(holder) = holder.upgrade() {
                 holder.reclaim(missing);
+                reclaimed = true;
             }
+        }
+        if reclaimed {
+            give_back_free_pages();
         }
     }
 
@@ -267,6 +274,11 @@ impl MemoryLedger {
 impl State {
     fn total(&self) -> u64 {
         self.used.iter().sum()
+    }
+
+    /// Whether more than half of the budget is in use. Our choice: with less, it does not matter where freed memory is.
+    fn is_short(&self) -> bool {
+        self.total() > self.budget_bytes / 2
     }
 
     fn fits(&self, bytes: u64) -> bool {
@@ -338,7 +350,12 @@ impl MemoryPermit {
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
+        let memory_is_short = self.ledger.shared.lock().is_short();
         self.ledger.shared.give_back(self.purpose, self.bytes);
+        // At the end of a stage's work, others will use its memory; while it works, it uses its own again.
+        if self.purpose == MemoryUse::Working && memory_is_short {
+            give_back_free_pages();
+        }
     }
 }
 
