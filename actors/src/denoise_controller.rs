@@ -105,6 +105,8 @@ impl<D: Denoise> DenoiseController<D> {
                 continue;
             }
             match self.room_for(next.ticket.context().request()) {
+                // It may have been cancelled while it waited for memory.
+                Room::Granted if next.ticket.context().is_over() => {}
                 Room::Granted => self.start(next),
                 Room::Never(over) => next.ticket.fail(self.core.name(), Arc::new(over.into())),
                 Room::Later => {
@@ -204,8 +206,9 @@ impl<D: Denoise> DenoiseController<D> {
                 self.jobs.remove(&job);
             }
         }
-        self.ring.send(RingItem::EndOfSweep);
-        self.sweeps_in_ring += 1;
+        if self.ring.send(RingItem::EndOfSweep) {
+            self.sweeps_in_ring += 1;
+        }
     }
 
     fn turn(&mut self, token: Token<D::Activation>) {
@@ -321,8 +324,15 @@ impl<D: Denoise> Stage for DenoiseController<D> {
             self.ready.clear();
             self.waiting.clear();
             self.returning = false;
+            // Others may wait for the memory.
+            self.settle();
         }
-        while self.admitting || !self.jobs.is_empty() || !self.waiting.is_empty() {
+        // The lease is held until the workers have given back what they hold of it.
+        while self.admitting
+            || self.rest_in_ring
+            || !self.jobs.is_empty()
+            || !self.waiting.is_empty()
+        {
             match self.inbox.recv() {
                 Some(ControllerInput::Job(job)) => {
                     self.core.metrics().items_in(1);

@@ -51,12 +51,16 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         while !tickets.is_empty() {
             match self.room_for(&tickets) {
                 Ok(lease) => {
-                    let embedded = self.sweep(tickets);
+                    let swept = self.sweep(tickets);
+                    let finished = swept
+                        .into_iter()
+                        .filter_map(|(ticket, token, started)| self.finish(ticket, token, started));
+                    let embedded: Vec<_> = finished.collect();
                     // What the sweep worked in is given back before anything waits for a slot.
                     self.encoder.rest();
                     drop(lease);
-                    return embedded.into_iter().for_each(|(ticket, token, started)| {
-                        self.hand_on(ticket, token, started);
+                    return embedded.into_iter().for_each(|(ticket, prompt)| {
+                        self.admit(ticket, prompt, JobProgress::Embedded);
                     });
                 }
                 Err(_) if tickets.len() > 1 => {
@@ -107,32 +111,44 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         jobs.into_iter().zip(tokens).map(|(ticket, token)| (ticket, token, started)).collect()
     }
 
-    fn hand_on(&self, ticket: JobTicket, token: Token<E::Activation>, started: Instant) {
+    /// Makes the embedding of what came through all blocks; `None` when the job is over.
+    fn finish(
+        &self,
+        ticket: JobTicket,
+        token: Token<E::Activation>,
+        started: Instant,
+    ) -> Option<(JobTicket, EmbeddedPrompt)> {
         let job = ticket.context();
         if job.is_over() {
-            return;
+            return None;
         }
         let activation = match token.into_activation() {
             Ok(activation) => activation,
-            Err(error) => return ticket.fail(error.stage, error.cause),
+            Err(error) => {
+                ticket.fail(error.stage, error.cause);
+                return None;
+            }
         };
         let prompt = match self.core.compute(|| self.encoder.finish(activation)) {
             Ok(prompt) => prompt,
-            Err(cause) => return ticket.fail(self.core.name(), cause),
+            Err(cause) => {
+                ticket.fail(self.core.name(), cause);
+                return None;
+            }
         };
         if let Some(key) = self.encoder.cache_key(job.request()) {
             self.cache.keep(key, &prompt);
         }
-        self.embedded(ticket, prompt, started);
+        self.tell(&ticket, &prompt, started);
+        Some((ticket, prompt))
     }
 
-    fn embedded(&self, ticket: JobTicket, prompt: EmbeddedPrompt, started: Instant) {
+    fn tell(&self, ticket: &JobTicket, prompt: &EmbeddedPrompt, started: Instant) {
         let job = ticket.context();
         let seconds = started.elapsed().as_secs_f64();
         job.note(|record| record.seconds.embed = seconds);
         let (caption, cut) = (prompt.caption.clone(), prompt.cut.clone());
         job.emit(JobEvent::Embedded { caption, tokens: prompt.embedding.tokens(), cut, seconds });
-        self.admit(ticket, prompt, JobProgress::Embedded);
     }
 
     /// Admits a job whose prompt was embedded before, and gives back one whose prompt is new.
@@ -143,7 +159,8 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         record_embedding_hit();
         job.note(|record| record.seconds.queued += job.age().as_secs_f64());
         job.emit(JobEvent::Embedding);
-        self.embedded(ticket, prompt, started);
+        self.tell(&ticket, &prompt, started);
+        self.admit(ticket, prompt, JobProgress::Embedded);
         None
     }
 
@@ -192,7 +209,7 @@ impl<E: EmbedPrompts, A: Send> Stage for PromptEmbedder<E, A> {
             }
             record_queue_depth(self.requests.depth());
             self.core.metrics().items_in(tickets.len());
-            // Before the sweep, so that they need not wait for it.
+            // Those that need no sweep come first; the others' sweep waits until these have their slots.
             let tickets = tickets
                 .into_iter()
                 .filter_map(|ticket| self.resume(ticket).and_then(|ticket| self.reuse(ticket)))

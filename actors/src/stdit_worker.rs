@@ -62,7 +62,8 @@ impl<S: BlockSpan> StditWorker<S> {
     fn sweep(&mut self) {
         self.core.metrics().items_in(self.sweeping.len());
         sweep(&self.core, &mut self.span, &mut self.sweeping);
-        for token in self.sweeping.drain(..) {
+        while !self.sweeping.is_empty() {
+            let token = self.sweeping.remove(0);
             if self.next.send(RingItem::Token(token)) {
                 self.core.metrics().items_out(1);
             }

@@ -96,7 +96,9 @@ pub fn decoding_bytes(config: &VaeConfig, size: VideoSize, dtype: DType) -> Resu
     let frames = frames_at_once(config, rows, columns, dtype);
     let spatial = frames * frame_bytes(config, rows, columns, dtype);
     let latents = config.latent_channels() * size.frames * rows * columns * width;
-    let attention = 2 * ATTENTION_SLAB_SCORES.min((rows * columns).pow(2) * frames) * width;
+    let attention = 2
+        * ATTENTION_SLAB_SCORES.min((rows * columns).saturating_pow(2).saturating_mul(frames))
+        * width;
     Ok((VAE_TENSORS * temporal.max(spatial) + attention + 3 * latents) as u64)
 }
 

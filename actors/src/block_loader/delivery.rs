@@ -95,28 +95,32 @@ pub(super) struct PassingPlaces {
 impl PassingPlaces {
     /// Occupies the leased place, if it is free; `inbox` hears when it is free again.
     pub(super) fn leased(&self, inbox: &Sender<LoaderMessage>) -> Option<PassingPlace> {
-        Self::occupy(&self.leased, 1, inbox)
+        // Only the loader's thread occupies places, so none is taken between looking and taking.
+        let free = self.leased.load(Ordering::Acquire) == 0;
+        free.then(|| Self::occupy(&self.leased, inbox, None))
     }
 
-    /// Occupies one of `limit` places for reading ahead, if one is free; likewise.
+    /// Whether fewer than `limit` places for reading ahead are occupied.
+    pub(super) fn has_ahead(&self, limit: usize) -> bool {
+        self.ahead.load(Ordering::Acquire) < limit
+    }
+
+    /// Occupies a place for reading ahead with its bytes; `inbox` hears when it is free again.
     pub(super) fn ahead(
         &self,
-        limit: usize,
         inbox: &Sender<LoaderMessage>,
-    ) -> Option<PassingPlace> {
-        Self::occupy(&self.ahead, limit, inbox)
+        permit: MemoryPermit,
+    ) -> PassingPlace {
+        Self::occupy(&self.ahead, inbox, Some(permit))
     }
 
     fn occupy(
         occupied: &Arc<AtomicUsize>,
-        limit: usize,
         inbox: &Sender<LoaderMessage>,
-    ) -> Option<PassingPlace> {
-        // Only the loader's thread occupies places, so none is taken between the two.
-        (occupied.load(Ordering::Acquire) < limit).then(|| {
-            occupied.fetch_add(1, Ordering::AcqRel);
-            PassingPlace { occupied: occupied.clone(), inbox: inbox.clone(), permit: None }
-        })
+        permit: Option<MemoryPermit>,
+    ) -> PassingPlace {
+        occupied.fetch_add(1, Ordering::AcqRel);
+        PassingPlace { occupied: occupied.clone(), inbox: inbox.clone(), permit }
     }
 }
 
@@ -125,15 +129,6 @@ pub(super) struct PassingPlace {
     occupied: Arc<AtomicUsize>,
     inbox: Sender<LoaderMessage>,
     permit: Option<MemoryPermit>,
-}
-
-impl PassingPlace {
-    /// The place with the bytes that it takes.
-    pub(super) fn with(self, permit: MemoryPermit) -> Self {
-        let mut place = self;
-        place.permit = Some(permit);
-        place
-    }
 }
 
 impl Drop for PassingPlace {

@@ -168,6 +168,7 @@ impl<L: LoadBlocks> BlockLoader<L> {
         let block = LoadedBlock::new(block, place);
         if keep {
             self.retained.keep(index, block.clone());
+            self.ledger.tell_those_who_wait();
         }
         Ok(block)
     }
@@ -183,9 +184,12 @@ impl<L: LoadBlocks> BlockLoader<L> {
         if let Some(place) = self.passing.leased(&self.own_inbox) {
             return Some(Place::Passing(place));
         }
-        let place = self.passing.ahead(self.settings.read_ahead, &self.own_inbox)?;
-        let permit = self.ledger.try_reserve(MemoryUse::Ahead, size.resident_bytes)?;
-        Some(Place::Passing(place.with(permit)))
+        if !self.passing.has_ahead(self.settings.read_ahead) {
+            return None;
+        }
+        // Nothing is occupied before the bytes are there: giving a place back would call for another try at once.
+        let permit = self.ledger.try_reserve_unawaited(MemoryUse::Ahead, size.resident_bytes)?;
+        Some(Place::Passing(self.passing.ahead(&self.own_inbox, permit)))
     }
 
     fn target(&self) -> usize {

@@ -1,5 +1,6 @@
 //! A loader and its feed, with numbers for blocks and a log of what happens when.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ enum Happened {
 struct Log {
     events: Mutex<Vec<Happened>>,
     changed: Condvar,
+    /// How often the loader asked what a block takes.
+    looks: AtomicUsize,
 }
 
 impl Log {
@@ -75,6 +78,7 @@ impl LoadBlocks for Numbers {
     }
 
     fn size(&self, _: usize) -> BlockSize {
+        self.log.looks.fetch_add(1, Ordering::Relaxed);
         BlockSize { stored_bytes: 5, resident_bytes: BLOCK_BYTES }
     }
 
@@ -169,6 +173,19 @@ fn without_reading_ahead_each_block_is_loaded_after_the_one_before_is_gone() {
     rig.end();
     let expected = [Loaded(0), Dropped(0), Loaded(1), Dropped(1), Loaded(2), Dropped(2)];
     assert_eq!(rig.log.events(), expected);
+}
+
+#[test]
+fn a_loader_without_memory_to_read_ahead_waits_for_the_block_in_hand_without_trying_again() {
+    let mut rig = Rig::new(3, BLOCK_BYTES / 2, settings(1, true, true));
+    let block = rig.feed().acquire(0).unwrap();
+    // Long enough for thousands of tries; on a slow machine there are fewer.
+    std::thread::sleep(Duration::from_millis(50));
+    let looks = rig.log.looks.load(Ordering::Relaxed);
+    assert!(looks < 100, "it looked {looks} times");
+    drop(block);
+    assert_eq!(rig.feed().acquire(1).unwrap().index, 1);
+    rig.end();
 }
 
 #[test]

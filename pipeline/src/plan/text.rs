@@ -16,8 +16,8 @@ impl MemoryPlan {
     pub fn summary(&self) -> String {
         let [embedding, denoising, decoding] = self.peak_bytes().map(readable);
         format!(
-            "memory {}: {} of {} transformer blocks stay, {} read a step; peaks: embedding {embedding}, \
-             denoising {denoising}, decoding {decoding}",
+            "memory {}: {} of {} transformer blocks stay, {} read a step; each stage alone: embedding \
+             {embedding}, denoising {denoising}, decoding {decoding}",
             readable(self.budget_bytes),
             self.retained_blocks,
             self.stdit3.blocks,
@@ -44,7 +44,7 @@ impl Display for MemoryPlan {
         let (retained, blocks) = (self.retained_blocks, self.stdit3.blocks);
         writeln!(
             f,
-            "  transformer: {retained} of {blocks} blocks stay in memory, {} are read a step, whatever the number of videos",
+            "  transformer: {retained} of {blocks} blocks stay in memory while one video is denoised alone; {} are read a step, whatever the number of videos",
             readable(self.step_read_bytes())
         )?;
         let overlap = if self.overlaps {

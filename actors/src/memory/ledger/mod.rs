@@ -87,7 +87,7 @@ pub trait Reclaim: Send + Sync {
 /// More memory than the whole budget could ever give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it needs {needed_bytes} bytes beside the {base_bytes} that never leave memory, but the budget is {budget_bytes} bytes"
+    "{needed_bytes} bytes beside the {base_bytes} that never leave memory are more than the budget of {budget_bytes} bytes"
 )]
 pub struct OverBudget {
     /// What was asked for.
@@ -172,6 +172,20 @@ impl MemoryLedger {
         let taken = spare && state.take(purpose, bytes, &self.shared.metrics);
         drop(state);
         taken.then(|| self.permit(purpose, bytes))
+    }
+
+    /// Takes bytes that nobody waits for, having kept bytes given up for them where needed.
+    pub fn try_reserve_unawaited(&self, purpose: MemoryUse, bytes: u64) -> Option<MemoryPermit> {
+        self.try_reserve_spare(purpose, bytes).or_else(|| {
+            let awaited = self.shared.lock().awaited_bytes;
+            self.reclaim_for(bytes.saturating_add(awaited));
+            self.try_reserve_spare(purpose, bytes)
+        })
+    }
+
+    /// Has those who wait look again: something became reclaimable.
+    pub fn tell_those_who_wait(&self) {
+        self.shared.released.notify_all();
     }
 
     /// Takes bytes for work, having kept bytes given up for it where needed; `None` when even that is not enough now.

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use bytesize::ByteSize;
 use clap::Args;
+use sora_actors::block_loader::LOOK_AHEAD;
 use sora_pipeline::MemoryLimits;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -15,8 +16,8 @@ pub struct MemoryArguments {
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
 
-    /// Blocks that are read while another one computes; 0 reads each when it is needed
-    #[arg(long, default_value_t = MemoryLimits::default().read_ahead, value_name = "N")]
+    /// Blocks that are read while another one computes, at most 4; 0 reads each when it is needed
+    #[arg(long, default_value_t = MemoryLimits::default().read_ahead, value_parser = parse_read_ahead, value_name = "N")]
     pub read_ahead: usize,
 
     /// Keep no blocks in memory between steps
@@ -40,21 +41,29 @@ impl MemoryArguments {
     }
 }
 
-/// What the machine has free, or this process's group of processes, if less.
+/// What the machine has free, or what this process's group of processes may use, if less.
 fn free_bytes() -> u64 {
     let memory = MemoryRefreshKind::nothing().with_ram();
     let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
     // Where the system does not tell, nothing is known to be scarce.
     let Ok(system) = system else { return u64::MAX };
-    let of_group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
-    match system.available_memory().min(of_group) {
-        0 => u64::MAX,
-        free => free,
+    // What a group of processes uses counts files it has read, which give way; so its limit is what is told.
+    let of_group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+    match system.available_memory() {
+        0 => of_group,
+        free => free.min(of_group),
     }
 }
 
 fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
-    let refused = || "expected megabytes a second, above 0, such as 450".to_string();
+    let refused = || "expected megabytes a second, at least 0.1, such as 450".to_string();
     let megabytes: f64 = text.parse().map_err(|_| refused())?;
-    NonZeroU64::new((megabytes * 1e6) as u64).ok_or_else(refused)
+    // A slower disk would take minutes for a block, in which nothing could stop it.
+    let rate = NonZeroU64::new((megabytes * 1e6) as u64).filter(|_| megabytes >= 0.1);
+    rate.ok_or_else(refused)
+}
+
+fn parse_read_ahead(text: &str) -> Result<usize, String> {
+    let blocks = text.parse().ok().filter(|blocks| *blocks <= LOOK_AHEAD);
+    blocks.ok_or_else(|| format!("expected a number of blocks, at most {LOOK_AHEAD}"))
 }
