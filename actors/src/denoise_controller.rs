@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use sora_telemetry::DenoiseMetrics;
+use sora_telemetry::{DenoiseMetrics, timeline};
 
 use crate::channel::{Receiver, Sender};
 use crate::compute::{Denoise, StepReport};
@@ -181,6 +181,7 @@ impl<D: Denoise> DenoiseController<D> {
     fn next_step(&mut self, mut flight: JobInFlight<D::Run>) {
         flight.step_started = Instant::now();
         let job = flight.ticket.context().clone();
+        let _beginning = timeline::begin(job.id().0);
         match self.core.compute(|| self.denoiser.begin_step(&mut flight.run)) {
             Ok(activation) => {
                 self.jobs.insert(job.id(), flight);
@@ -232,12 +233,15 @@ impl<D: Denoise> DenoiseController<D> {
         let job = flight.ticket.context().clone();
         let failed = |cause| StageError { stage: self.core.name(), job: job.id(), cause };
         let activation = token.into_activation()?;
+        let finishing = timeline::finish(job.id().0);
         let report = self
             .core
             .compute(|| self.denoiser.finish_step(&mut flight.run, activation))
             .map_err(failed)?;
+        drop(finishing);
         self.report(flight, &report);
         if let (Some(keeper), false) = (&mut flight.keeper, report.last) {
+            let _saving = timeline::save(job.id().0);
             let saved = self.core.compute(|| keeper.step_done(&job, &self.denoiser, &flight.run));
             saved.map_err(failed)?;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sora_telemetry::{record_embedding_hit, record_queue_depth};
+use sora_telemetry::{record_embedding_hit, record_queue_depth, timeline};
 
 use crate::channel::{Receiver, Sender};
 use crate::compute::{EmbedPrompts, EmbeddedPrompt};
@@ -98,6 +98,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             job.note(|record| record.seconds.queued += job.age().as_secs_f64());
             job.enter(JobPhase::Embedding);
             job.emit(JobEvent::Embedding);
+            let _beginning = timeline::begin(job.id().0);
             match self.core.compute(|| self.encoder.begin(job.request())) {
                 Ok(activation) => tokens.push(Token::new(job.clone(), activation)),
                 Err(cause) => {
@@ -129,6 +130,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
                 return None;
             }
         };
+        let finishing = timeline::finish(job.id().0);
         let prompt = match self.core.compute(|| self.encoder.finish(activation)) {
             Ok(prompt) => prompt,
             Err(cause) => {
@@ -136,6 +138,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
                 return None;
             }
         };
+        drop(finishing);
         if let Some(key) = self.encoder.cache_key(job.request()) {
             self.cache.keep(key, &prompt);
         }
@@ -178,9 +181,11 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
     fn admit(&self, ticket: JobTicket, prompt: EmbeddedPrompt, progress: JobProgress) {
         let job = ticket.context();
         job.enter(JobPhase::Admission);
+        let for_slot = timeline::wait_for_slot(job.id().0);
         let waiting = Instant::now();
         let Ok(slot) = self.slots.acquire(None) else { return };
         let waited = waiting.elapsed();
+        drop(for_slot);
         self.core.metrics().blocked(waited);
         if job.is_over() {
             return;

@@ -40,13 +40,14 @@ impl<V: DecodeLatent> VaeDecoder<V> {
             Err(over) => return ticket.fail(self.core.name(), Arc::new(over.into())),
         };
         job.emit(JobEvent::Decoding);
-        let _decoding = timeline::work("decode", job.id().0);
+        let _decoding = timeline::decode(job.id().0);
         let started = Instant::now();
         let mut blocked = Duration::ZERO;
         let mut stalled = None;
         let (core, decoder) = (&self.core, &mut self.decoder);
         let outcome = core.guard(|| {
             decoder.decode(&latent, &mut |chunk| {
+                let _waiting = timeline::wait_for_consumer(job.id().0);
                 let waiting = Instant::now();
                 let delivered = job.emit_chunk(chunk);
                 blocked += waiting.elapsed();

@@ -8,6 +8,7 @@ use sora_models::footprint::{decoding_bytes, frames_at_once};
 use sora_models::probe::NoProbe;
 use sora_models::sizes::{SPATIAL_FACTOR, VideoSize};
 use sora_models::vae::{SpatialPass, VaeConfig, to_rgb8};
+use sora_telemetry::timeline;
 
 use super::loading::DecoderPart;
 use crate::block_loader::{BlockFeed, LoadedBlock};
@@ -54,10 +55,13 @@ impl VideoDecoder {
         let at_once = frames_at_once(&self.config, rows, columns, self.dtype);
         let mut stream = spatial.frames_by(at_once, latents);
         let mut first_frame = 0;
-        while let Some(frames) = stream.next_frames(&mut NoProbe)? {
+        loop {
+            let decoding = timeline::decode_frames(first_frame);
+            let Some(frames) = stream.next_frames(&mut NoProbe)? else { break };
             let frames = to_rgb8(&frames.squeeze(0).map_err(ModelError::from)?)?;
             let chunk = VideoChunk::from_tensor(first_frame, &frames)?;
             first_frame += chunk.frames.len();
+            drop(decoding);
             if emit(chunk).is_break() {
                 break;
             }

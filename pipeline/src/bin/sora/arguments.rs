@@ -9,7 +9,7 @@ mod synth;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use candle_core::DType;
@@ -47,6 +47,15 @@ impl Arguments {
         match self.command {
             Command::Eval(_) => NonZeroUsize::MIN,
             _ => available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        }
+    }
+
+    /// Where a timeline of the run goes, if one is asked for.
+    pub fn timeline(&self) -> Option<&Path> {
+        match &self.command {
+            Command::Generate(arguments) => arguments.trace.file.as_deref(),
+            Command::Eval(arguments) => arguments.trace.file.as_deref(),
+            _ => None,
         }
     }
 }
@@ -176,6 +185,17 @@ pub struct GenerateArguments {
     /// Serve metrics in Prometheus' format at this address, such as 127.0.0.1:9090
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_addr: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub trace: TraceArguments,
+}
+
+/// Whether to write down what each thread does when.
+#[derive(Args)]
+pub struct TraceArguments {
+    /// Write a timeline of all stages in the Chrome trace format, to be opened at ui.perfetto.dev
+    #[arg(long = "trace", value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// Which model, and how it computes.

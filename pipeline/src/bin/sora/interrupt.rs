@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::exit::Outcome;
 use crate::report::Report;
+use crate::tracing_output;
 
 /// Tells every task that the user wants to stop.
 #[derive(Clone)]
@@ -29,6 +30,7 @@ impl Interrupt {
             while let Some(signal) = signals.recv().await {
                 // A terminal that closes may say so more than once.
                 if signal == StopSignal::Asked {
+                    tracing_output::close();
                     std::process::exit(i32::from(Outcome::Interrupted.code()));
                 }
             }

@@ -17,6 +17,7 @@ use sora_pipeline::sidecar::{
 };
 use sora_pipeline::sinks::VideoFormat;
 use sora_pipeline::{Job, SubmitError};
+use sora_telemetry::timeline;
 use tokio::task::spawn_blocking;
 
 use crate::interrupt::Interrupt;
@@ -143,6 +144,7 @@ impl VideoTask {
         let mut caption = self.caption_before();
         let mut video = None;
         let mut write_seconds = 0.0;
+        let id = job.id.0;
         loop {
             let event = job.events.recv_async().await.map_err(|cause| Failure {
                 stage: "graph".into(),
@@ -162,6 +164,7 @@ impl VideoTask {
                     };
                     video = Some(
                         unblocked(move || {
+                            let _writing = timeline::write_frames(id);
                             let mut pending: PendingVideo = pending;
                             pending.write_chunk(&chunk).map(|()| pending)
                         })
@@ -179,6 +182,7 @@ impl VideoTask {
                     let seconds = summary.seconds;
                     let mut sidecar = self.sidecar(facts, caption, summary, write_seconds);
                     unblocked(move || {
+                        let _writing = timeline::write_frames(id);
                         sidecar.work.write_seconds += started.elapsed().as_secs_f64();
                         pending.complete(&sidecar)
                     })

@@ -16,13 +16,13 @@ mod report;
 mod request;
 mod resume;
 mod synth;
+mod tracing_output;
 mod verify;
 mod write_model;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command};
 use exit::Outcome;
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         print::note(&format!("error: {}", on_one_line(&cause)));
         Outcome::BadInput
     });
+    tracing_output::close();
     outcome.into()
 }
 
@@ -52,12 +53,7 @@ fn on_one_line(error: &anyhow::Error) -> String {
 /// # Errors
 /// Whatever makes the command impossible before it begins; what happens later is an [`Outcome`].
 fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error")),
-        )
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_output::open(arguments.timeline())?;
     match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments),
         Command::Decode(arguments) => decode::run(&arguments),

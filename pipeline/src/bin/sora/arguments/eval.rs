@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sora_pipeline::eval::EvalSetting;
 
-use super::{DEFAULT_SEED, MemoryArguments, ModelArguments};
+use super::{DEFAULT_SEED, MemoryArguments, ModelArguments, TraceArguments};
 
 /// What `sora eval` is told.
 #[derive(Args)]
@@ -56,6 +56,9 @@ pub struct EvalArguments {
     /// Workers that share the transformer's blocks [default: one for each core, as far as there are blocks]
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub trace: TraceArguments,
 
     /// Print everything as one line of JSON
     #[arg(long)]
