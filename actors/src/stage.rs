@@ -1,9 +1,10 @@
 //! How a stage runs: on a thread of its own, with panics caught, and with a health that others can see.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sora_telemetry::{StageMetrics, timeline};
 
@@ -22,7 +23,8 @@ impl StageCore {
     /// The core of a healthy stage.
     pub fn new(name: StageName) -> Self {
         let metrics = StageMetrics::new(&name.to_string());
-        Self { name, metrics, health: StageHealth { name, death: Arc::new(OnceLock::new()) } }
+        let health = StageHealth { name, death: Arc::default(), busy_nanoseconds: Arc::default() };
+        Self { name, metrics, health }
     }
 
     /// The stage's name.
@@ -60,8 +62,15 @@ impl StageCore {
     pub fn compute<T>(&self, work: impl FnOnce() -> Computed<T>) -> Result<T, Arc<StageFailure>> {
         let started = Instant::now();
         let outcome = self.guard(work);
-        self.metrics.busy(started.elapsed());
+        self.worked(started.elapsed());
         outcome
+    }
+
+    /// Counts time of work that was done by [`StageCore::guard`].
+    pub fn worked(&self, duration: Duration) {
+        self.metrics.busy(duration);
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.health.busy_nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
     /// Like [`StageCore::compute`], for work whose time is counted elsewhere.
@@ -86,11 +95,12 @@ impl StageCore {
     }
 }
 
-/// Whether a stage can still work.
+/// Whether a stage can still work, and how long it has worked.
 #[derive(Clone)]
 pub struct StageHealth {
     name: StageName,
     death: Arc<OnceLock<String>>,
+    busy_nanoseconds: Arc<AtomicU64>,
 }
 
 impl StageHealth {
@@ -102,6 +112,11 @@ impl StageHealth {
     /// Why the stage died; `None` while it lives.
     pub fn death(&self) -> Option<&str> {
         self.death.get().map(String::as_str)
+    }
+
+    /// How long the stage has computed so far, waits left out.
+    pub fn busy_seconds(&self) -> f64 {
+        Duration::from_nanos(self.busy_nanoseconds.load(Ordering::Relaxed)).as_secs_f64()
     }
 
     fn die(&self, reason: &str) {

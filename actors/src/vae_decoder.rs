@@ -65,7 +65,7 @@ impl<V: DecodeLatent> VaeDecoder<V> {
             })
         });
         self.decoder.rest();
-        self.core.metrics().busy(started.elapsed().saturating_sub(blocked));
+        self.core.worked(started.elapsed().saturating_sub(blocked));
         self.core.metrics().blocked(blocked);
         job.note(|record| record.seconds.decode = started.elapsed().as_secs_f64());
         drop(lease);

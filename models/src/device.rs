@@ -1,5 +1,6 @@
 //! Choosing where tensors live.
 
+use std::fmt;
 use std::str::FromStr;
 
 use candle_core::Device;
@@ -49,6 +50,17 @@ impl DeviceChoice {
     }
 }
 
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Metal => f.write_str("metal"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
 impl FromStr for DeviceChoice {
     type Err = ModelError;
 
@@ -78,6 +90,9 @@ mod tests {
     fn names_parse_and_nonsense_is_refused() {
         assert_eq!("auto".parse::<DeviceChoice>().unwrap(), DeviceChoice::Auto);
         assert_eq!("cuda:3".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(3));
+        for name in ["auto", "cpu", "metal", "cuda:3"] {
+            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        }
         for bad in ["", "gpu", "cuda:", "cuda:x", "CPU "] {
             assert!(bad.parse::<DeviceChoice>().is_err(), "{bad} was accepted");
         }

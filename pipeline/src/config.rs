@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sora_actors::ConsumerLimits;
 
 use crate::error::PipelineError;
@@ -25,7 +26,7 @@ pub struct GraphLimits {
 }
 
 /// Memory for models and videos.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryLimits {
     /// Bytes that the whole program may take.
     pub budget_bytes: u64,

@@ -1,5 +1,7 @@
 //! The streaming text-to-video pipeline: the graph's topology and the actor that controls it.
 
+mod aligned;
+pub mod bench;
 pub mod config;
 pub mod error;
 pub mod eval;

@@ -135,6 +135,7 @@ impl PipelineActor {
         let stages = self.health.iter().map(|health| StageSnapshot {
             name: health.name().to_string(),
             death: health.death().map(str::to_string),
+            busy_seconds: health.busy_seconds(),
         });
         PipelineSnapshot {
             accepting: self.intake.is_some(),

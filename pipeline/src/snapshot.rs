@@ -56,4 +56,6 @@ pub struct StageSnapshot {
     pub name: String,
     /// Why it died, if it did.
     pub death: Option<String>,
+    /// How long it has computed so far.
+    pub busy_seconds: f64,
 }

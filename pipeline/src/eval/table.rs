@@ -2,6 +2,7 @@
 
 use super::report::{SettingReport, Share};
 use super::statistics::Mean;
+use crate::aligned::aligned;
 
 /// A column: its head, and its cell for a setting.
 struct Column {
@@ -39,18 +40,7 @@ const COLUMNS: &[Column] = &[
 
 /// The table of some settings in aligned columns, for a terminal; columns without any figure are left out.
 pub fn text_table(settings: &[&SettingReport]) -> String {
-    let rows = rows(settings);
-    let columns = rows.first().map_or(0, Vec::len);
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        cells.collect::<Vec<_>>().join("  ") + "\n"
-    };
-    rows.iter().map(line).collect()
+    aligned(&rows(settings))
 }
 
 /// The table of some settings in Markdown.

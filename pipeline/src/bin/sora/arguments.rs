@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod decode;
 mod eval;
 mod memory;
@@ -20,9 +21,12 @@ use sora_models::rflow::{CoastRule, LeapRule};
 use sora_models::sizes::{PictureSize, parse_frames};
 use sora_models::stdit3::Merging;
 
+pub use bench::{
+    AblationArguments, Bench, BenchArguments, CidlArguments, ReadLimitChoice, RunArguments,
+};
 pub use decode::DecodeArguments;
 pub use eval::EvalArguments;
-pub use memory::MemoryArguments;
+pub use memory::{MemoryArguments, free_bytes};
 pub use pack::PackArguments;
 pub use plan::PlanArguments;
 pub use synth::SynthArguments;
@@ -68,6 +72,8 @@ pub enum Command {
     Decode(DecodeArguments),
     /// Make videos of many prompts with several settings, and judge them
     Eval(Box<EvalArguments>),
+    /// Measure what streaming and the shortcuts cost and bring, on this machine
+    Bench(Box<BenchArguments>),
     /// Say what a video takes of memory and disk reads, before any work
     Plan(PlanArguments),
     /// Write a model folder of random weights, to rehearse memory and speed without a download

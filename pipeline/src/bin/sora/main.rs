@@ -1,6 +1,7 @@
-//! The `sora` command: videos from prompts, their judgement, model folders, and a check of the models.
+//! The `sora` command: videos from prompts, their judgement, benchmarks, model folders, and a check of the models.
 
 mod arguments;
+mod bench;
 mod compute_threads;
 mod decode;
 mod eval;
@@ -56,6 +57,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     tracing_output::open(arguments.timeline())?;
     match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Pack(arguments) => pack::run(&arguments),

@@ -42,7 +42,7 @@ impl MemoryArguments {
 }
 
 /// What the machine has free, or what this process's group of processes may use, if less.
-fn free_bytes() -> u64 {
+pub fn free_bytes() -> u64 {
     let memory = MemoryRefreshKind::nothing().with_ram();
     let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
     // Where the system does not tell, nothing is known to be scarce.
@@ -55,7 +55,8 @@ fn free_bytes() -> u64 {
     }
 }
 
-fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+/// Megabytes a second as bytes a second.
+pub fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
     let refused = || "expected megabytes a second, at least 0.1, such as 450".to_string();
     let megabytes: f64 = text.parse().map_err(|_| refused())?;
     // A slower disk would take minutes for a block, in which nothing could stop it.

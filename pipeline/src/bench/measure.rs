@@ -1,0 +1,223 @@
+//! Making one run and taking its measure.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{DType, Device};
+use sora_actors::StageError;
+use sora_actors::messages::JobEvent;
+use sora_models::bundle::ModelBundle;
+
+use super::denoising_only::denoising_only;
+use super::machine::peak_resident_bytes;
+use super::measurement::{Measurement, StageFigures};
+use super::task::{BenchStages, BenchTask};
+use crate::error::{PipelineError, SubmitError};
+use crate::handle::PipelineHandle;
+use crate::open_sora;
+use crate::pipeline_actor::Job;
+use crate::plan::ModelMemory;
+use crate::snapshot::PipelineSnapshot;
+
+/// Why a run could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The pipeline does not start.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// It does not take the prompts.
+    #[error(transparent)]
+    Refused(#[from] SubmitError),
+    /// A job failed.
+    #[error(transparent)]
+    Failed(Arc<StageError>),
+    /// A job ended without saying how.
+    #[error("the pipeline ended before the run did")]
+    Ended,
+}
+
+/// Makes a run and takes its measure; frames are thrown away. Call it within an actix system, once a process: the peak of
+/// memory is the process's.
+///
+/// # Errors
+/// [`BenchError`].
+pub async fn measure(
+    bundle: &ModelBundle,
+    dtype: DType,
+    device: &Device,
+    task: &BenchTask,
+) -> Result<Measurement, BenchError> {
+    let limits = task.limits();
+    let pipeline = match task.stages {
+        BenchStages::All => PipelineHandle::open_sora(bundle, dtype, device, &limits)?,
+        BenchStages::Denoising => {
+            let memory = ModelMemory::of(bundle, dtype).map_err(PipelineError::from)?;
+            let compute = open_sora::load(bundle, dtype, device, &limits, &memory)?;
+            let compute = denoising_only(compute, bundle.t5_config().d_model);
+            PipelineHandle::launch(compute, &limits, Box::new(|request| Ok(request.check()?)))?
+        }
+    };
+    let started = Instant::now();
+    let mut following = Vec::new();
+    for request in task.requests() {
+        let job = pipeline.submit(request).await?;
+        // One job's steps tell the pace of all: they go through the blocks together.
+        let observed = following.is_empty().then(|| pipeline.clone());
+        following.push(actix::spawn(follow(job, observed)));
+    }
+    let mut jobs = Vec::new();
+    for job in following {
+        jobs.push(job.await.map_err(|_| BenchError::Ended)??);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    pipeline.drain().await;
+    let last = pipeline.observe().await.ok_or(BenchError::Ended)?;
+    let phase = |seconds, stages: &[&str]| figures_of(&last, stages).lasting(seconds);
+    Ok(Measurement {
+        seconds,
+        embed: phase(between(&jobs, |job| job.embedding, |job| job.embedded), EMBEDDING),
+        denoise: phase(between(&jobs, |job| job.embedded, |job| job.denoised), DENOISING),
+        decode: phase(between(&jobs, |job| job.decoding, |job| job.finished), DECODING),
+        step: jobs.first().map(|job| step_figures(&job.steps)).unwrap_or_default(),
+        evaluations: jobs.iter().map(|job| job.evaluations).max().unwrap_or(0),
+        peak_process_bytes: peak_resident_bytes(),
+        peak_ledger_bytes: last.memory.peak_bytes,
+    })
+}
+
+/// The beginnings of the names of the stages that do each part of the work, and of what their loaders serve.
+const EMBEDDING: &[&str] = &["prompt_embedder"];
+const DENOISING: &[&str] = &["denoise_controller", "stdit_worker"];
+const DECODING: &[&str] = &["vae_decoder"];
+
+/// When a job was where.
+#[derive(Default)]
+struct JobTimes {
+    embedding: Option<Instant>,
+    embedded: Option<Instant>,
+    denoised: Option<Instant>,
+    decoding: Option<Instant>,
+    finished: Option<Instant>,
+    evaluations: usize,
+    /// After each step.
+    steps: Vec<(Instant, StageFigures)>,
+}
+
+async fn follow(job: Job, observed: Option<PipelineHandle>) -> Result<JobTimes, BenchError> {
+    let mut times = JobTimes::default();
+    loop {
+        let event = job.events.recv_async().await.map_err(|_| BenchError::Ended)?;
+        let now = Instant::now();
+        match event {
+            JobEvent::Embedding => times.embedding = Some(now),
+            JobEvent::Embedded { .. } => times.embedded = Some(now),
+            JobEvent::Step { .. } => {
+                times.denoised = Some(now);
+                if let Some(pipeline) = &observed {
+                    let snapshot = pipeline.observe().await.ok_or(BenchError::Ended)?;
+                    times.steps.push((now, figures_of(&snapshot, DENOISING)));
+                }
+            }
+            JobEvent::Decoding => times.decoding = Some(now),
+            JobEvent::Finished(summary) => {
+                times.finished = Some(now);
+                times.evaluations = summary.steps_computed;
+                return Ok(times);
+            }
+            JobEvent::Failed(cause) => return Err(BenchError::Failed(cause)),
+            JobEvent::Cancelled => return Err(BenchError::Ended),
+            JobEvent::Queued { .. } | JobEvent::Chunk(_) => {}
+        }
+    }
+}
+
+/// Seconds from when the first job began until the last one ended.
+fn between(
+    jobs: &[JobTimes],
+    begin: fn(&JobTimes) -> Option<Instant>,
+    end: fn(&JobTimes) -> Option<Instant>,
+) -> f64 {
+    let first = jobs.iter().filter_map(begin).min();
+    let last = jobs.iter().filter_map(end).max();
+    first.zip(last).map_or(0.0, |(first, last)| (last - first).as_secs_f64())
+}
+
+/// What some stages and their loaders had done at that moment.
+fn figures_of(snapshot: &PipelineSnapshot, stages: &[&str]) -> StageFigures {
+    let named = |name: &str| stages.iter().any(|stage| name.starts_with(stage));
+    let mut figures = StageFigures::default();
+    for stage in snapshot.stages.iter().filter(|stage| named(&stage.name)) {
+        figures.compute_seconds += stage.busy_seconds;
+    }
+    for loader in snapshot.loaders.iter().filter(|loader| named(&loader.stage)) {
+        figures.load_seconds += loader.load_seconds;
+        figures.wait_seconds += loader.wait_seconds;
+        figures.read_bytes += loader.read_bytes;
+        // The decoder waits for its networks in the midst of its work.
+        if named("vae_decoder") {
+            figures.compute_seconds -= loader.wait_seconds;
+        }
+    }
+    figures
+}
+
+/// What a step takes on average, from the end of the first one on; all of it, where there is but one.
+fn step_figures(steps: &[(Instant, StageFigures)]) -> StageFigures {
+    let (Some((begin, before)), Some((end, after))) = (steps.first(), steps.last()) else {
+        return StageFigures::default();
+    };
+    let count = steps.len() - 1;
+    if count == 0 {
+        return StageFigures::default();
+    }
+    let share = |before: f64, after: f64| (after - before) / count as f64;
+    StageFigures {
+        seconds: (*end - *begin).as_secs_f64() / count as f64,
+        compute_seconds: share(before.compute_seconds, after.compute_seconds),
+        load_seconds: share(before.load_seconds, after.load_seconds),
+        wait_seconds: share(before.wait_seconds, after.wait_seconds),
+        read_bytes: (after.read_bytes - before.read_bytes) / count as u64,
+    }
+}
+
+impl StageFigures {
+    fn lasting(self, seconds: f64) -> Self {
+        Self { seconds, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn after(seconds: f64, read_bytes: u64) -> StageFigures {
+        StageFigures { compute_seconds: seconds, read_bytes, ..StageFigures::default() }
+    }
+
+    #[test]
+    fn a_step_is_the_mean_of_those_after_the_first() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let steps =
+            [(at(9), after(8.0, 700)), (at(11), after(9.0, 800)), (at(15), after(12.0, 1100))];
+        let step = step_figures(&steps);
+        assert_eq!((step.seconds, step.compute_seconds, step.read_bytes), (3.0, 2.0, 200));
+        assert_eq!(step_figures(&steps[..1]), StageFigures::default());
+        assert_eq!(step_figures(&[]), StageFigures::default());
+    }
+
+    #[test]
+    fn a_phase_lasts_from_the_first_job_s_beginning_to_the_last_one_s_end() {
+        let start = Instant::now();
+        let job = |embedding: u64, embedded: u64| JobTimes {
+            embedding: Some(start + Duration::from_secs(embedding)),
+            embedded: Some(start + Duration::from_secs(embedded)),
+            ..JobTimes::default()
+        };
+        let jobs = [job(3, 4), job(1, 2), JobTimes::default()];
+        assert_eq!(between(&jobs, |job| job.embedding, |job| job.embedded), 3.0);
+        assert_eq!(between(&jobs, |job| job.decoding, |job| job.finished), 0.0);
+    }
+}

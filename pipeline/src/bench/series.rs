@@ -1,0 +1,45 @@
+//! Several tasks, each run several times.
+
+use serde::Serialize;
+
+use super::measurement::Measurement;
+use super::task::{BenchTask, NamedTask};
+use crate::config::MemoryLimits;
+
+/// One task's runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Series {
+    /// The task's name.
+    pub name: String,
+    /// How memory and disk were used.
+    pub memory: MemoryLimits,
+    /// Prompts in flight.
+    pub prompts: usize,
+    /// Each figure's median.
+    pub median: Measurement,
+    /// What each run took.
+    pub runs: Vec<Measurement>,
+}
+
+/// Runs all tasks `repeat` times, at least once, one round after the other. `run` also gets the number of the run, from 0.
+///
+/// # Errors
+/// The first one of `run`.
+pub fn run_interleaved<E>(
+    tasks: &[NamedTask],
+    repeat: usize,
+    mut run: impl FnMut(usize, &NamedTask) -> Result<Measurement, E>,
+) -> Result<Vec<Series>, E> {
+    let mut runs = vec![Vec::new(); tasks.len()];
+    for round in 0..repeat.max(1) {
+        for (index, task) in tasks.iter().enumerate() {
+            runs[index].push(run(round * tasks.len() + index, task)?);
+        }
+    }
+    let series = |(task, runs): (&NamedTask, Vec<Measurement>)| {
+        let NamedTask { name, task: BenchTask { memory, prompts, .. } } = task.clone();
+        let median = Measurement::median(&runs)?;
+        Some(Series { name, memory, prompts, median, runs })
+    };
+    Ok(tasks.iter().zip(runs).filter_map(series).collect())
+}
