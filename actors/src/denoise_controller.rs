@@ -294,6 +294,7 @@ impl<D: Denoise> DenoiseController<D> {
         let job = ticket.context();
         let latent = self.core.compute(|| {
             let latent = self.denoiser.latent(run)?;
+            let _saving = keeper.as_ref().map(|_| timeline::save(job.id().0));
             // Before the decoder sees it: decoding takes the most memory, so it is where a job is lost.
             keeper.as_mut().map_or(Ok(()), |keeper| keeper.denoised(job, &latent))?;
             Ok(latent)

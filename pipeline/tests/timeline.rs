@@ -111,6 +111,7 @@ fn every_stage_has_a_row_and_the_next_block_is_read_while_one_computes() {
         "finish",
         "frames",
         "load",
+        "save",
         "wait",
         "wait for consumer",
         "wait for memory",

@@ -196,10 +196,17 @@ impl<L: LoadBlocks> BlockLoader<L> {
         if !self.settings.retain {
             return 0;
         }
-        let sizes = (0..self.blocks.block_count()).map(|index| self.blocks.size(index));
-        let largest = sizes.map(|size| size.resident_bytes).max().unwrap_or(0);
+        let count = self.blocks.block_count();
+        let resident = |index| self.blocks.size(index).resident_bytes;
+        let free = self.ledger.free_bytes();
+        let missing = (0..count).filter(|&index| self.retained.get(index).is_none()).map(resident);
+        // Where all blocks stay, none is read ahead.
+        if missing.sum::<u64>() <= free {
+            return count;
+        }
+        let largest = (0..count).map(resident).max().unwrap_or(0);
         let ahead = self.settings.read_ahead as u64 * largest;
-        retention_target(self.retained.count(), largest, self.ledger.free_bytes(), ahead)
+        retention_target(self.retained.count(), largest, free, ahead)
     }
 }
 

@@ -10,7 +10,7 @@ use sora_models::bundle::ModelBundle;
 
 use super::denoising_only::denoising_only;
 use super::machine::peak_resident_bytes;
-use super::measurement::{Measurement, StageFigures};
+use super::measurement::{Measurement, StageFigures, median};
 use super::task::{BenchStages, BenchTask};
 use crate::error::{PipelineError, SubmitError};
 use crate::handle::PipelineHandle;
@@ -126,7 +126,7 @@ async fn follow(job: Job, observed: Option<PipelineHandle>) -> Result<JobTimes, 
             }
             JobEvent::Failed(cause) => return Err(BenchError::Failed(cause)),
             JobEvent::Cancelled => return Err(BenchError::Ended),
-            JobEvent::Queued { .. } | JobEvent::Chunk(_) => {}
+            JobEvent::Queued { .. } | JobEvent::Resumed { .. } | JobEvent::Chunk(_) => {}
         }
     }
 }
@@ -161,22 +161,21 @@ fn figures_of(snapshot: &PipelineSnapshot, stages: &[&str]) -> StageFigures {
     figures
 }
 
-/// What a step takes on average, from the end of the first one on; all of it, where there is but one.
+/// What a step takes, from the end of the first one on: times are medians, bytes are the mean.
 fn step_figures(steps: &[(Instant, StageFigures)]) -> StageFigures {
-    let (Some((begin, before)), Some((end, after))) = (steps.first(), steps.last()) else {
-        return StageFigures::default();
+    let later: Vec<_> = steps.windows(2).map(|pair| (&pair[0], &pair[1])).collect();
+    let middle = |of: fn(&StageFigures) -> f64| {
+        median(&later, |(before, after)| of(&after.1) - of(&before.1)).unwrap_or(0.0)
     };
-    let count = steps.len() - 1;
-    if count == 0 {
-        return StageFigures::default();
-    }
-    let share = |before: f64, after: f64| (after - before) / count as f64;
+    let read_bytes = |step: Option<&(Instant, StageFigures)>| step.map_or(0, |of| of.1.read_bytes);
     StageFigures {
-        seconds: (*end - *begin).as_secs_f64() / count as f64,
-        compute_seconds: share(before.compute_seconds, after.compute_seconds),
-        load_seconds: share(before.load_seconds, after.load_seconds),
-        wait_seconds: share(before.wait_seconds, after.wait_seconds),
-        read_bytes: (after.read_bytes - before.read_bytes) / count as u64,
+        seconds: median(&later, |(before, after)| (after.0 - before.0).as_secs_f64())
+            .unwrap_or(0.0),
+        compute_seconds: middle(|of| of.compute_seconds),
+        load_seconds: middle(|of| of.load_seconds),
+        wait_seconds: middle(|of| of.wait_seconds),
+        read_bytes: (read_bytes(steps.last()) - read_bytes(steps.first()))
+            / later.len().max(1) as u64,
     }
 }
 
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_the_mean_of_those_after_the_first() {
+    fn a_step_is_the_middle_of_those_after_the_first() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let steps =

@@ -13,7 +13,7 @@ pub struct Measurement {
     pub denoise: StageFigures,
     /// Decoding all latents.
     pub decode: StageFigures,
-    /// One denoising step of all videos in flight, once the first step is done.
+    /// One denoising step of all videos in flight, once the first step is done: medians of its times, the mean of its bytes.
     pub step: StageFigures,
     /// Model evaluations for each video.
     pub evaluations: usize,

@@ -8,7 +8,7 @@ use crate::config::{GraphLimits, MemoryLimits};
 /// One run of the graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchTask {
-    /// The video; further prompts take the next seeds.
+    /// The video; further prompts are numbered and take the next seeds.
     pub request: GenerationRequest,
     /// Prompts that are in flight together.
     pub prompts: usize,
@@ -54,11 +54,15 @@ impl BenchTask {
         limits
     }
 
-    /// The requests, one a prompt.
+    /// The requests, one a prompt. No two prompts are the same, or an embedding would be found rather than made.
     pub(super) fn requests(&self) -> impl Iterator<Item = GenerationRequest> {
-        let request = |index| GenerationRequest {
-            seed: self.request.seed.wrapping_add(index),
-            ..self.request.clone()
+        let request = |index| {
+            let mut request = self.request.clone();
+            request.seed = request.seed.wrapping_add(index);
+            if index > 0 {
+                request.prompt += &format!(", number {index}");
+            }
+            request
         };
         (0..self.prompts as u64).map(request)
     }
