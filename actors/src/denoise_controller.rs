@@ -9,7 +9,7 @@ use sora_telemetry::{DenoiseMetrics, timeline};
 use crate::channel::{Receiver, Sender};
 use crate::compute::{Denoise, StepReport};
 use crate::denoise_lease::{DenoiseLease, Room};
-use crate::error::{StageError, StageName};
+use crate::error::{StageError, StageFailure, StageName};
 use crate::job::{DecodeJob, DenoiseJob, JobPhase, JobTicket};
 use crate::journal::JobKeeper;
 use crate::memory::MemoryLedger;
@@ -108,7 +108,10 @@ impl<D: Denoise> DenoiseController<D> {
                 // It may have been cancelled while it waited for memory.
                 Room::Granted if next.ticket.context().is_over() => {}
                 Room::Granted => self.start(next),
-                Room::Never(over) => next.ticket.fail(self.core.name(), Arc::new(over.into())),
+                Room::Never(over) => {
+                    let DenoiseJob { ticket, slot, .. } = next;
+                    self.fail(ticket, slot, Arc::new(over.into()));
+                }
                 Room::Later => {
                     self.waiting.push_front(next);
                     break;
@@ -174,7 +177,7 @@ impl<D: Denoise> DenoiseController<D> {
                 let step_started = started;
                 self.next_step(JobInFlight { ticket, slot, run, keeper, started, step_started });
             }
-            Err(cause) => ticket.fail(self.core.name(), cause),
+            Err(cause) => self.fail(ticket, slot, cause),
         }
     }
 
@@ -250,7 +253,15 @@ impl<D: Denoise> DenoiseController<D> {
 
     fn give_up(&self, mut flight: JobInFlight<D::Run>, error: StageError) {
         self.keep_what_is_done(&mut flight);
-        flight.ticket.fail_with(error);
+        let JobInFlight { ticket, slot, .. } = flight;
+        drop(slot);
+        ticket.fail_with(error);
+    }
+
+    /// Ends a job here. Its slot is free before anybody hears of it.
+    fn fail(&self, ticket: JobTicket, slot: SlotPermit, cause: Arc<StageFailure>) {
+        drop(slot);
+        ticket.fail(self.core.name(), cause);
     }
 
     /// Saves the steps since the last save, as far as that is possible still.
@@ -301,7 +312,7 @@ impl<D: Denoise> DenoiseController<D> {
         });
         let latent = match latent {
             Ok(latent) => latent,
-            Err(cause) => return ticket.fail(self.core.name(), cause),
+            Err(cause) => return self.fail(ticket, slot, cause),
         };
         job.note(|record| record.seconds.denoise += started.elapsed().as_secs_f64());
         self.send(ticket, slot, latent);
