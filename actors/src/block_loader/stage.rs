@@ -198,7 +198,7 @@ impl<L: LoadBlocks> BlockLoader<L> {
         }
         let count = self.blocks.block_count();
         let resident = |index| self.blocks.size(index).resident_bytes;
-        let free = self.ledger.free_bytes();
+        let free = self.ledger.bytes_to_keep();
         let missing = (0..count).filter(|&index| self.retained.get(index).is_none()).map(resident);
         // Where all blocks stay, none is read ahead.
         if missing.sum::<u64>() <= free {

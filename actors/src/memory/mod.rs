@@ -6,5 +6,6 @@ mod retention;
 
 pub use ledger::{
     KeptFor, LedgerSnapshot, MemoryLedger, MemoryPermit, MemoryUse, OverBudget, Reclaim,
+    budget_to_fill, unseen_bytes,
 };
 pub use retention::{retention_order, retention_ranks, retention_target};

@@ -7,6 +7,7 @@
 use std::num::NonZeroU64;
 
 use serde::Serialize;
+use sora_actors::memory::budget_to_fill;
 use sora_actors::messages::GenerationRequest;
 
 use super::series::Series;
@@ -81,9 +82,9 @@ impl CidlSettings {
         let size = self.request.video_settings().size;
         let plan = MemoryPlan::new(model, size, self.workers, &MemoryLimits::default())?;
         let working = plan.base_bytes + plan.denoising_bytes;
-        let whole = working + model.stdit3.resident_bytes;
+        let whole = budget_to_fill(working + model.stdit3.resident_bytes);
         let half = (model.stdit3.blocks / 2 + self.workers) as u64 * model.stdit3.block_bytes;
-        let budget_bytes = self.budget_bytes.unwrap_or(working + half);
+        let budget_bytes = self.budget_bytes.unwrap_or(budget_to_fill(working + half));
         let memory = |budget_bytes, read_ahead, retain, limit| MemoryLimits {
             budget_bytes,
             read_ahead,

@@ -5,6 +5,7 @@ mod text;
 use candle_core::{DType, Device};
 use serde::Serialize;
 use sora_actors::block_loader::BlockSize;
+use sora_actors::memory::unseen_bytes;
 use sora_actors::open_sora::{CheckpointBlocks, DenoisingMemory, EmbeddingMemory};
 use sora_models::bundle::{ModelBundle, PartName};
 use sora_models::footprint::{decoding_bytes, denoising_bytes, embedding_bytes};
@@ -160,8 +161,9 @@ impl MemoryPlan {
             read_ahead > 0 && free.saturating_sub(lease) >= network.block_bytes
         };
         let ahead_bytes = (workers * read_ahead) as u64 * model.stdit3.block_bytes;
-        let to_keep = free.saturating_sub(denoising_bytes).saturating_sub(ahead_bytes);
-        let all = retain && free.saturating_sub(denoising_bytes) >= model.stdit3.resident_bytes;
+        let free_to_keep = free.saturating_sub(denoising_bytes + unseen_bytes(budget_bytes));
+        let to_keep = free_to_keep.saturating_sub(ahead_bytes);
+        let all = retain && free_to_keep >= model.stdit3.resident_bytes;
         let retained = match all {
             true => model.stdit3.blocks,
             false if retain => (to_keep / model.stdit3.block_bytes.max(1)) as usize,

@@ -101,5 +101,14 @@ fn a_smaller_budget_takes_kept_bytes_at_once() {
     let kept = keep(&ledger, KeptFor::Denoising, &[10; 8]);
     ledger.set_budget(45);
     assert_eq!(kept.0.lock().unwrap().len(), 4);
-    assert_eq!(ledger.free_bytes(), 5);
+    assert_eq!(ledger.bytes_to_keep(), 5);
+}
+
+#[test]
+fn a_budget_to_fill_is_the_smallest_that_leaves_so_many_bytes() {
+    for bytes in [0, 1, 62, 63, 64, 1000, 3_300_000_000] {
+        let budget = budget_to_fill(bytes);
+        assert!(budget - unseen_bytes(budget) >= bytes, "{bytes}");
+        assert!(budget == 0 || budget - 1 - unseen_bytes(budget - 1) < bytes, "{bytes}");
+    }
 }
