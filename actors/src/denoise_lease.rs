@@ -34,6 +34,10 @@ impl DenoiseLease {
     /// Makes the lease as large as the jobs in flight and one more need together.
     pub(crate) fn extend(&mut self, bytes: u64, core: &StageCore) -> Room {
         if let Some(permit) = &mut self.permit {
+            // What was granted before the budget shrank is for those that it was granted to, and no others.
+            if self.ledger.is_overdrawn() {
+                return Room::Later;
+            }
             let enough = bytes <= permit.bytes() || permit.try_resize(bytes);
             return if enough { Room::Granted } else { Room::Later };
         }

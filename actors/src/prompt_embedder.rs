@@ -1,7 +1,8 @@
 //! The first stage: prompts in, embeddings out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sora_telemetry::{record_embedding_hit, record_queue_depth, timeline};
 
@@ -13,7 +14,7 @@ use crate::error::{StageFailure, StageName};
 use crate::job::{DenoiseJob, JobPhase, JobTicket};
 use crate::memory::{MemoryLedger, MemoryPermit, OverBudget};
 use crate::messages::{JobEvent, JobProgress};
-use crate::slots::Slots;
+use crate::slots::{SlotPermit, Slots};
 use crate::stage::{Stage, StageCore};
 use crate::token::{Token, sweep};
 
@@ -28,6 +29,15 @@ pub struct PromptEmbedder<E, A> {
     controller: Sender<ControllerInput<A>>,
     ledger: MemoryLedger,
     cache: EmbeddingCache,
+    /// Jobs that needed no sweep, but found no slot at once.
+    late: VecDeque<Embedded>,
+}
+
+/// A job that is ready for denoising.
+struct Embedded {
+    ticket: JobTicket,
+    prompt: EmbeddedPrompt,
+    progress: JobProgress,
 }
 
 impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
@@ -42,7 +52,17 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
     ) -> Self {
         let core = StageCore::new(StageName::PromptEmbedder);
         let cache = EmbeddingCache::new(ledger.clone());
-        Self { core, encoder, requests, sweep_limit, slots, controller, ledger, cache }
+        Self {
+            core,
+            encoder,
+            requests,
+            sweep_limit,
+            slots,
+            controller,
+            ledger,
+            cache,
+            late: VecDeque::new(),
+        }
     }
 
     /// Embeds the prompts in one sweep, or in several where memory is too small for all at once.
@@ -59,8 +79,9 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
                     // What the sweep worked in is given back before anything waits for a slot.
                     self.encoder.rest();
                     drop(lease);
+                    self.admit_late();
                     return embedded.into_iter().for_each(|(ticket, prompt)| {
-                        self.admit(ticket, prompt, JobProgress::Embedded);
+                        self.admit(Embedded { ticket, prompt, progress: JobProgress::Embedded });
                     });
                 }
                 Err(_) if tickets.len() > 1 => {
@@ -154,32 +175,55 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         job.emit(JobEvent::Embedded { caption, tokens: prompt.embedding.tokens(), cut, seconds });
     }
 
-    /// Admits a job whose prompt was embedded before, and gives back one whose prompt is new.
-    fn reuse(&self, ticket: JobTicket) -> Option<JobTicket> {
-        let (job, started) = (ticket.context(), Instant::now());
-        let key = self.encoder.cache_key(job.request());
-        let Some(prompt) = key.and_then(|key| self.cache.get(&key)) else { return Some(ticket) };
-        record_embedding_hit();
+    /// What is known of a job already: all of it when it was saved, its embedding when its prompt came before. Gives back
+    /// the ticket of one whose prompt is new.
+    fn known(&self, mut ticket: JobTicket) -> Result<Embedded, JobTicket> {
+        let started = Instant::now();
+        let checkpoint = ticket.take_checkpoint();
+        let job = ticket.context();
+        let (prompt, progress) = match checkpoint {
+            Some(checkpoint) => {
+                let (done, steps) = checkpoint.steps_done();
+                job.emit(JobEvent::Resumed { done, steps });
+                (checkpoint.prompt, checkpoint.progress)
+            }
+            None => {
+                let key = self.encoder.cache_key(job.request());
+                let Some(prompt) = key.and_then(|key| self.cache.get(&key)) else {
+                    return Err(ticket);
+                };
+                record_embedding_hit();
+                job.emit(JobEvent::Embedding);
+                self.tell(&ticket, &prompt, started);
+                (prompt, JobProgress::Embedded)
+            }
+        };
         job.note(|record| record.seconds.queued += job.age().as_secs_f64());
-        job.emit(JobEvent::Embedding);
-        self.tell(&ticket, &prompt, started);
-        self.admit(ticket, prompt, JobProgress::Embedded);
-        None
+        Ok(Embedded { ticket, prompt, progress })
     }
 
-    /// Admits a job that was saved without any work, and gives back one that was not.
-    fn resume(&self, mut ticket: JobTicket) -> Option<JobTicket> {
-        let Some(checkpoint) = ticket.take_checkpoint() else { return Some(ticket) };
-        let job = ticket.context();
-        job.note(|record| record.seconds.queued += job.age().as_secs_f64());
-        let (done, steps) = checkpoint.steps_done();
-        job.emit(JobEvent::Resumed { done, steps });
-        self.admit(ticket, checkpoint.prompt, checkpoint.progress);
-        None
+    /// Admits a job if there is a slot for it now.
+    fn admit_at_once(&mut self, embedded: Embedded) {
+        // None overtakes another.
+        if self.late.is_empty()
+            && let Ok(slot) = self.slots.acquire(Some(Duration::ZERO))
+        {
+            embedded.ticket.context().enter(JobPhase::Admission);
+            self.hand_on(embedded, slot);
+        } else {
+            self.late.push_back(embedded);
+        }
     }
 
-    fn admit(&self, ticket: JobTicket, prompt: EmbeddedPrompt, progress: JobProgress) {
-        let job = ticket.context();
+    fn admit_late(&mut self) {
+        while let Some(embedded) = self.late.pop_front() {
+            self.admit(embedded);
+        }
+    }
+
+    /// Admits a job, waiting for a slot.
+    fn admit(&self, embedded: Embedded) {
+        let job = embedded.ticket.context();
         job.enter(JobPhase::Admission);
         let for_slot = timeline::wait_for_slot(job.id().0);
         let waiting = Instant::now();
@@ -187,10 +231,14 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         let waited = waiting.elapsed();
         drop(for_slot);
         self.core.metrics().blocked(waited);
-        if job.is_over() {
+        job.note(|record| record.seconds.queued += waited.as_secs_f64());
+        self.hand_on(embedded, slot);
+    }
+
+    fn hand_on(&self, Embedded { ticket, prompt, progress }: Embedded, slot: SlotPermit) {
+        if ticket.context().is_over() {
             return;
         }
-        job.note(|record| record.seconds.queued += waited.as_secs_f64());
         // Whoever has a slot has a place in this channel, unless the controller died and tokens without a slot come
         // back to it. When it is gone, the ticket fails the job.
         let job = ControllerInput::Job(DenoiseJob { ticket, slot, prompt, progress });
@@ -214,12 +262,16 @@ impl<E: EmbedPrompts, A: Send> Stage for PromptEmbedder<E, A> {
             }
             record_queue_depth(self.requests.depth());
             self.core.metrics().items_in(tickets.len());
-            // Those that need no sweep come first; the others' sweep waits until these have their slots.
-            let tickets = tickets
-                .into_iter()
-                .filter_map(|ticket| self.resume(ticket).and_then(|ticket| self.reuse(ticket)))
-                .collect();
-            self.embed(tickets);
+            let mut new = Vec::new();
+            for ticket in tickets {
+                match self.known(ticket) {
+                    Ok(embedded) => self.admit_at_once(embedded),
+                    Err(ticket) => new.push(ticket),
+                }
+            }
+            // The sweep does not wait for the slots of those that need none.
+            self.embed(new);
+            self.admit_late();
         }
     }
 }

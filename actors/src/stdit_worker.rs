@@ -11,8 +11,8 @@ use crate::token::{Token, sweep};
 pub enum RingItem<A> {
     /// A job's turn.
     Token(Token<A>),
-    /// The tokens since the last end go through the blocks together.
-    EndOfSweep,
+    /// The tokens since the last end go through the blocks together, as the sweep of this number.
+    EndOfSweep(u64),
     /// No job is in flight any more: each worker gives back what it has read ahead.
     Rest,
 }
@@ -43,8 +43,8 @@ pub struct StditWorker<S: BlockSpan> {
     next: RingHop<S::Activation>,
     /// The tokens at hand: kept here, so that a panic does not lose them.
     sweeping: Vec<Token<S::Activation>>,
-    /// Whether they are complete.
-    due: bool,
+    /// Which sweep they are, when they are complete.
+    due: Option<u64>,
 }
 
 impl<S: BlockSpan> StditWorker<S> {
@@ -56,10 +56,10 @@ impl<S: BlockSpan> StditWorker<S> {
         next: RingHop<S::Activation>,
     ) -> Self {
         let core = StageCore::new(StageName::StditWorker(index));
-        Self { core, span, tokens, next, sweeping: Vec::new(), due: false }
+        Self { core, span, tokens, next, sweeping: Vec::new(), due: None }
     }
 
-    fn sweep(&mut self) {
+    fn sweep(&mut self, number: u64) {
         self.core.metrics().items_in(self.sweeping.len());
         sweep(&self.core, &mut self.span, &mut self.sweeping);
         while !self.sweeping.is_empty() {
@@ -68,8 +68,8 @@ impl<S: BlockSpan> StditWorker<S> {
                 self.core.metrics().items_out(1);
             }
         }
-        self.due = false;
-        self.next.send(RingItem::EndOfSweep);
+        self.due = None;
+        self.next.send(RingItem::EndOfSweep(number));
     }
 }
 
@@ -80,12 +80,12 @@ impl<S: BlockSpan> Stage for StditWorker<S> {
 
     fn run(&mut self) {
         loop {
-            if self.due {
-                self.sweep();
+            if let Some(number) = self.due {
+                self.sweep(number);
             }
             match self.tokens.recv() {
                 Some(RingItem::Token(token)) => self.sweeping.push(token),
-                Some(RingItem::EndOfSweep) => self.due = true,
+                Some(RingItem::EndOfSweep(number)) => self.due = Some(number),
                 Some(RingItem::Rest) => {
                     self.span.rest();
                     self.next.send(RingItem::Rest);

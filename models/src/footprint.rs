@@ -3,7 +3,7 @@
 //! Each estimate counts the tensors that are alive together at the worst moment, in units of the widest ones; the counts
 //! were measured with models of full size (see the constants) and hold for every size, since the tensors grow together.
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 use crate::error::Result;
 use crate::nn::ATTENTION_SLAB_SCORES;
@@ -17,6 +17,16 @@ const GUIDANCE_ROWS: usize = 2;
 
 /// Token tensors that are alive at the worst moment of a transformer block, besides the two hidden layers of its MLP.
 const BLOCK_TOKEN_TENSORS: usize = 9;
+
+/// Token tensors that are alive in the transformer's first and last layers.
+const END_TOKEN_TENSORS: usize = 4;
+
+/// Rows that a thread has in hand on the fused path, unless a sequence is longer.
+const FUSED_GROUP_ROWS: usize = 192;
+
+/// What the fused path holds for each row in hand, in rows: two tokens that were merged, what goes into products, queries,
+/// keys and values or the hidden layer, an attention's result, and the same packed.
+const FUSED_ROWS: usize = 10;
 
 /// Hidden layers of the MLP that are alive together: before and after the activation.
 const BLOCK_HIDDEN_LAYERS: usize = 2;
@@ -41,7 +51,7 @@ pub struct ActivationBytes {
     pub working: u64,
 }
 
-/// Memory of denoising one video.
+/// Memory of denoising one video, computed in `dtype` on `device`.
 ///
 /// # Errors
 /// The video is too small for a latent.
@@ -49,6 +59,7 @@ pub fn denoising_bytes(
     config: &Stdit3Config,
     size: VideoSize,
     dtype: DType,
+    device: &Device,
 ) -> Result<ActivationBytes> {
     let [frames, rows, columns] = size.latent()?;
     let [_, patch_rows, patch_columns] = config.patch_size;
@@ -59,6 +70,15 @@ pub fn denoising_bytes(
     let text = config.model_max_length * (config.caption_channels + 2 * config.hidden_size) * 4;
     // The latent and what is made of it: in f32, up to a dozen of them with guidance, leap and trend.
     let latents = 12 * config.in_channels * frames * rows * columns * 4;
+    let carried = (2 * token_tensor + text + latents) as u64;
+    if device.is_cpu() && dtype == DType::F32 {
+        let text_rows = GUIDANCE_ROWS * config.model_max_length * 2 * config.hidden_size * width;
+        let group = FUSED_GROUP_ROWS.max(tokens / frames).max(frames);
+        let scratch = FUSED_ROWS * group * config.hidden_size * width;
+        let fused = token_tensor + text_rows + rayon::current_num_threads() * scratch;
+        let working = fused.max(END_TOKEN_TENSORS * token_tensor) as u64;
+        return Ok(ActivationBytes { carried, working });
+    }
     let mlp = BLOCK_HIDDEN_LAYERS * hidden_layer;
     // Scores and their softmax, for one slab at most.
     let frame_tokens = tokens / frames;
@@ -66,7 +86,7 @@ pub fn denoising_bytes(
         GUIDANCE_ROWS * config.num_heads * tokens * frame_tokens.max(config.model_max_length);
     let attention = 2 * ATTENTION_SLAB_SCORES.min(scores) * width;
     Ok(ActivationBytes {
-        carried: (2 * token_tensor + text + latents) as u64,
+        carried,
         working: (BLOCK_TOKEN_TENSORS * token_tensor + mlp.max(attention)) as u64,
     })
 }

@@ -1,7 +1,7 @@
 //! How the rest of the program talks to the pipeline.
 
 use actix::{Actor, Addr};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use sora_actors::JobOrder;
 use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
 use sora_actors::messages::{GenerationRequest, JobId};
@@ -13,7 +13,7 @@ use crate::open_sora;
 use crate::pipeline_actor::{
     Cancel, Job, Observe, PipelineActor, RequestCheck, SetMemory, ShutDown, Submit,
 };
-use crate::plan::{MemoryPlan, ModelMemory};
+use crate::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 use crate::snapshot::PipelineSnapshot;
 use crate::topology::{GraphCompute, launch};
 
@@ -25,19 +25,19 @@ pub struct PipelineHandle {
 }
 
 impl PipelineHandle {
-    /// Loads a model and starts a graph over it. Call it within an actix system.
+    /// Loads a model and starts a graph over it; `memory` is what [`ModelMemory::of`] says of the model, and of the dtype to
+    /// compute in. Call it within an actix system.
     ///
     /// # Errors
     /// The model cannot be loaded, the limits leave a stage without room, or a thread cannot be started.
     pub fn open_sora(
         bundle: &ModelBundle,
-        dtype: DType,
+        memory: ModelMemory,
         device: &Device,
         limits: &GraphLimits,
     ) -> Result<Self, PipelineError> {
         limits.check()?;
-        let memory = ModelMemory::of(bundle, dtype)?;
-        let compute = open_sora::load(bundle, dtype, device, limits, &memory)?;
+        let compute = open_sora::load(bundle, &memory, device, limits)?;
         let ledger = compute.ledger.clone();
         let (workers, limits_then) = (limits.workers, limits.memory.clone());
         let check = move |request: &GenerationRequest| {
@@ -45,7 +45,8 @@ impl PipelineHandle {
             let size = request.video_settings().size;
             let budget_bytes = ledger.observe().budget_bytes;
             let limits_now = MemoryLimits { budget_bytes, ..limits_then.clone() };
-            let plan = MemoryPlan::new(&memory, size, workers, &limits_now)?;
+            let plan =
+                MemoryPlan::new(&memory, size, PlannedGraph { workers, videos: 1 }, &limits_now)?;
             if plan.fits() { Ok(()) } else { Err(SubmitError::OverBudget(Box::new(plan))) }
         };
         Self::launch(compute, limits, Box::new(check))

@@ -1,6 +1,8 @@
 //! The graph's computation out of a model.
 
-use candle_core::{DType, Device};
+use std::num::NonZeroUsize;
+
+use candle_core::Device;
 use sora_actors::LoaderOf;
 use sora_actors::block_loader::{LoaderSettings, ReadLimit};
 use sora_actors::memory::MemoryLedger;
@@ -32,17 +34,17 @@ pub fn check_workers(bundle: &ModelBundle, workers: usize) -> Result<(), Pipelin
 }
 
 /// Loads what a model always holds in memory, and prepares the loaders of its blocks for a graph within `limits`. `memory`
-/// is what [`ModelMemory::of`] says of the same model and dtype.
+/// is what [`ModelMemory::of`] says of the same model, and of the dtype to compute in.
 ///
 /// # Errors
 /// Weights cannot be read, the budget is smaller than what stays in memory, or there are more workers than blocks.
 pub fn load(
     bundle: &ModelBundle,
-    dtype: DType,
+    memory: &ModelMemory,
     device: &Device,
     limits: &GraphLimits,
-    memory: &ModelMemory,
 ) -> Result<OpenSoraCompute, PipelineError> {
+    let dtype = memory.dtype();
     check_workers(bundle, limits.workers)?;
     let ledger = MemoryLedger::with_base(limits.memory.budget_bytes, memory.base_bytes())?;
     let weights = |part| bundle.part(part).weights(dtype, device);
@@ -87,23 +89,21 @@ pub fn load(
 /// Weights cannot be read, or the budget is too small.
 pub fn load_decoder(
     bundle: &ModelBundle,
-    dtype: DType,
+    memory: &ModelMemory,
     device: &Device,
     limits: &MemoryLimits,
 ) -> Result<DecoderCompute<VideoDecoder>, PipelineError> {
-    let memory = ModelMemory::of(bundle, dtype)?;
-    // The transformer's ends are not loaded.
-    let base_bytes = memory.base_bytes() - memory.ends_bytes;
-    let ledger = MemoryLedger::with_base(limits.budget_bytes, base_bytes)?;
+    let ledger = MemoryLedger::with_base(limits.budget_bytes, memory.decoder_base_bytes())?;
     let settings = LoaderSettings {
         read_ahead: limits.read_ahead,
         // Each network is needed once.
         retain: false,
+        sharers: NonZeroUsize::MIN,
         across_sweeps: false,
         read_limit: limits.read_limit.map(|limit| ReadLimit::new(limit.get() as f64)),
     };
-    let weights = bundle.part(PartName::Vae).weights(dtype, device);
-    let (loader, decoder) = video_decoder(bundle, &memory, &weights, settings, &ledger)?;
+    let weights = bundle.part(PartName::Vae).weights(memory.dtype(), device);
+    let (loader, decoder) = video_decoder(bundle, memory, &weights, settings, &ledger)?;
     Ok(DecoderCompute { decoder, loader: Some(loader), ledger })
 }
 
@@ -142,12 +142,16 @@ impl NetworkSettings {
         let settings = |retain, across_sweeps| LoaderSettings {
             read_ahead,
             retain,
+            sharers: NonZeroUsize::MIN,
             across_sweeps: across_sweeps && read_ahead > 0,
             read_limit: read_limit.clone(),
         };
         Self {
             t5: settings(retain && with_all <= free, false),
-            stdit3: settings(retain, true),
+            stdit3: LoaderSettings {
+                sharers: NonZeroUsize::new(limits.workers).unwrap_or(NonZeroUsize::MIN),
+                ..settings(retain, true)
+            },
             decoder: settings(retain && with_decoder <= free, false),
         }
     }

@@ -14,6 +14,7 @@ use sora_models::rflow::{LeapRule, SamplingSettings};
 use sora_models::stdit3::{MergeSteps, Stdit3};
 use sora_models::t5::{CaptionCleaning, TokenBatch};
 use sora_models::vae::{VideoVae, to_rgb8};
+use sora_pipeline::plan::ModelMemory;
 use sora_pipeline::{GraphLimits, Job, PipelineHandle};
 
 /// What can be compared exactly: every drift cosine, which sees all bits of the velocities, and every byte.
@@ -117,8 +118,8 @@ async fn any_graph_gives_the_bits_of_the_plain_path() {
     let blocks = bundle.stdit3_config().blocks();
     for workers in [1, 2, 3].into_iter().filter(|workers| *workers <= blocks) {
         let limits = GraphLimits { workers, token_slots: 3, ..GraphLimits::default() };
-        let pipeline =
-            PipelineHandle::open_sora(&bundle, DType::F32, &Device::Cpu, &limits).unwrap();
+        let memory = ModelMemory::of(&bundle, DType::F32, &Device::Cpu).unwrap();
+        let pipeline = PipelineHandle::open_sora(&bundle, memory, &Device::Cpu, &limits).unwrap();
         // Alone,
         let job = pipeline.submit(requests[0].clone()).await.unwrap();
         assert!(outcome(&job).await == expected[0], "alone, {workers} workers");

@@ -12,6 +12,7 @@ use sora_models::bundle::ModelBundle;
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::{CoastRule, CosineOver, DynamicLeap, LeapRule, SamplingSettings};
 use sora_models::stdit3::MergeSteps;
+use sora_pipeline::plan::ModelMemory;
 use sora_pipeline::saved_job::{FileJournal, SavedJob};
 use sora_pipeline::sidecar::{Compute, ModelIdentity};
 use sora_pipeline::{GraphLimits, Job, PipelineHandle};
@@ -102,7 +103,8 @@ async fn a_resumed_run_gives_the_same_bits_from_every_step_on_any_number_of_work
     let bundle = ModelBundle::embedded().unwrap();
     let start = |workers| {
         let limits = GraphLimits { workers, token_slots: 3, ..GraphLimits::default() };
-        PipelineHandle::open_sora(&bundle, DType::F32, &Device::Cpu, &limits).unwrap()
+        let memory = ModelMemory::of(&bundle, DType::F32, &Device::Cpu).unwrap();
+        PipelineHandle::open_sora(&bundle, memory, &Device::Cpu, &limits).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
     let mut pipelines = Vec::new();

@@ -14,7 +14,7 @@ use sora_models::bundle::ModelBundle;
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::{LeapRule, SamplingSettings};
 use sora_models::stdit3::MergeSteps;
-use sora_pipeline::plan::{MemoryPlan, ModelMemory};
+use sora_pipeline::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 use sora_pipeline::{GraphLimits, Job, MemoryLimits, PipelineHandle, SubmitError};
 
 const STEPS: usize = 4;
@@ -47,7 +47,8 @@ fn requests() -> Vec<GenerationRequest> {
 
 fn start(bundle: &ModelBundle, workers: usize, memory: MemoryLimits) -> PipelineHandle {
     let limits = GraphLimits { workers, token_slots: 4, memory, ..GraphLimits::default() };
-    PipelineHandle::open_sora(bundle, DType::F32, &Device::Cpu, &limits).unwrap()
+    let memory = ModelMemory::of(bundle, DType::F32, &Device::Cpu).unwrap();
+    PipelineHandle::open_sora(bundle, memory, &Device::Cpu, &limits).unwrap()
 }
 
 async fn next(job: &Job) -> JobEvent {
@@ -84,11 +85,12 @@ async fn all_pixels(pipeline: &PipelineHandle, requests: &[GenerationRequest]) -
 
 /// The smallest budget that every request can be made with, and what the whole model takes.
 fn budgets(bundle: &ModelBundle, workers: usize) -> (u64, u64) {
-    let memory = ModelMemory::of(bundle, DType::F32).unwrap();
+    let memory = ModelMemory::of(bundle, DType::F32, &Device::Cpu).unwrap();
+    let graph = PlannedGraph { workers, videos: 1 };
     let smallest = requests().into_iter().map(|request| {
         let size = request.video_settings().size;
         let limits = MemoryLimits::default();
-        MemoryPlan::new(&memory, size, workers, &limits).unwrap().smallest_bytes()
+        MemoryPlan::new(&memory, size, graph, &limits).unwrap().smallest_bytes()
     });
     let networks = [memory.t5, memory.stdit3, memory.decoder].map(|n| n.resident_bytes);
     (smallest.max().unwrap(), networks.iter().sum())
@@ -170,7 +172,7 @@ async fn a_budget_that_shrinks_below_a_job_fails_it_and_no_other() {
     let small = pipeline.submit(request("a red circle", 2)).await.unwrap();
     let error = pixels(&job).await.unwrap_err();
     assert_eq!((error.kind(), error.stage), (StageErrorKind::OverBudget, StageName::VaeDecoder));
-    assert!(error.to_string().contains("bytes"), "{error}");
+    assert!(error.to_string().contains("MB beside"), "{error}");
     assert!(pixels(&small).await.is_ok());
     assert_eq!(held_after_the_end(&pipeline).await, 0);
 }
@@ -249,7 +251,8 @@ async fn a_budget_below_the_model_s_ends_is_refused_at_once() {
     let bundle = ModelBundle::embedded().unwrap();
     let memory = MemoryLimits { budget_bytes: 1 << 20, ..MemoryLimits::default() };
     let limits = GraphLimits { memory, ..GraphLimits::default() };
-    let refused = PipelineHandle::open_sora(&bundle, DType::F32, &Device::Cpu, &limits);
+    let model = ModelMemory::of(&bundle, DType::F32, &Device::Cpu).unwrap();
+    let refused = PipelineHandle::open_sora(&bundle, model, &Device::Cpu, &limits);
     let error = refused.err().unwrap().to_string();
     assert!(error.contains("budget"), "{error}");
 }

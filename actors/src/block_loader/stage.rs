@@ -1,5 +1,6 @@
 //! The loader's own thread.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +26,8 @@ pub struct LoaderSettings {
     pub read_ahead: usize,
     /// Whether blocks are kept for the next sweep where memory allows.
     pub retain: bool,
+    /// Loaders that share what is free for keeping blocks, this one included.
+    pub sharers: NonZeroUsize,
     /// Whether the next sweep's blocks are read before it begins.
     pub across_sweeps: bool,
     /// A slower disk than the one at hand.
@@ -198,7 +201,7 @@ impl<L: LoadBlocks> BlockLoader<L> {
         }
         let count = self.blocks.block_count();
         let resident = |index| self.blocks.size(index).resident_bytes;
-        let free = self.ledger.bytes_to_keep();
+        let free = self.ledger.bytes_to_keep() / self.settings.sharers.get() as u64;
         let missing = (0..count).filter(|&index| self.retained.get(index).is_none()).map(resident);
         // Where all blocks stay, none is read ahead.
         if missing.sum::<u64>() <= free {

@@ -1,5 +1,6 @@
 //! A loader and its feed, with numbers for blocks and a log of what happens when.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::channel::bounded;
 use crate::error::{LoaderOf, StageFailure};
-use crate::memory::{MemoryLedger, MemoryUse, retention_order};
+use crate::memory::{MemoryLedger, MemoryUse, budget_to_fill, retention_order};
 use crate::stage::StageThread;
 
 const BLOCK_BYTES: u64 = 10;
@@ -144,7 +145,13 @@ impl Rig {
 }
 
 fn settings(read_ahead: usize, retain: bool, across_sweeps: bool) -> LoaderSettings {
-    LoaderSettings { read_ahead, retain, across_sweeps, read_limit: None }
+    LoaderSettings {
+        read_ahead,
+        retain,
+        sharers: NonZeroUsize::MIN,
+        across_sweeps,
+        read_limit: None,
+    }
 }
 
 #[test]
@@ -193,7 +200,8 @@ fn no_block_is_read_twice_in_a_sweep_and_kept_ones_not_again() {
     for room in 1..=7u64 {
         // A block that is read ahead takes its place, unless all are kept.
         let kept = if room < 6 { room - 1 } else { 6 };
-        let mut rig = Rig::new(6, room * BLOCK_BYTES, settings(1, true, false));
+        let budget = budget_to_fill(room * BLOCK_BYTES);
+        let mut rig = Rig::new(6, budget, settings(1, true, false));
         for sweep in 1..=4 {
             rig.sweep();
             let again = (6 - kept as usize) * (sweep - 1);
@@ -203,7 +211,7 @@ fn no_block_is_read_twice_in_a_sweep_and_kept_ones_not_again() {
         assert_eq!((probe.loads, probe.read_bytes), (6 + 3 * (6 - kept), 5 * (6 + 3 * (6 - kept))));
         assert_eq!(probe.hits, 3 * kept);
         assert_eq!(rig.ledger.observe().of(MemoryUse::Retained), kept * BLOCK_BYTES);
-        assert!(rig.ledger.observe().peak_bytes <= room * BLOCK_BYTES);
+        assert!(rig.ledger.observe().peak_bytes <= budget);
         rig.end();
         assert_eq!(rig.ledger.observe().total_bytes(), 0);
     }

@@ -6,6 +6,6 @@ mod retention;
 
 pub use ledger::{
     KeptFor, LedgerSnapshot, MemoryLedger, MemoryPermit, MemoryUse, OverBudget, Reclaim,
-    budget_to_fill, unseen_bytes,
+    budget_to_fill, readable_bytes, unseen_bytes,
 };
 pub use retention::{retention_order, retention_ranks, retention_target};

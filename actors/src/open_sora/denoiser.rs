@@ -80,10 +80,11 @@ impl Denoise for GuidedDenoiser {
     type Activation = StepTokens;
 
     fn working_bytes(&self, in_flight: &[&GenerationRequest]) -> u64 {
-        let (config, dtype) = (self.ends.config(), self.ends.weights().dtype());
+        let (config, weights) = (self.ends.config(), self.ends.weights());
         let of_job = |request: &&GenerationRequest| {
+            let size = request.video_settings().size;
             // A video that is too small fails when it starts, whatever memory it gets.
-            denoising_bytes(config, request.video_settings().size, dtype).ok()
+            denoising_bytes(config, size, weights.dtype(), weights.device()).ok()
         };
         self.memory.bytes(&in_flight.iter().filter_map(of_job).collect::<Vec<_>>())
     }

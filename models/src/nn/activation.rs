@@ -65,7 +65,7 @@ pub(super) fn silu_value(x: f32) -> f32 {
 
 /// `0.5 x (1 + tanh(u))` is `x sigmoid(2u)`.
 #[inline(always)]
-fn gelu_value(x: f32) -> f32 {
+pub(super) fn gelu_value(x: f32) -> f32 {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     const CUBIC: f32 = 0.044_715;
     x / (1.0 + exp(-TWICE_SQRT_2_OVER_PI * (x + CUBIC * x * x * x)))
@@ -76,7 +76,7 @@ fn gelu_value(x: f32) -> f32 {
 /// # Source
 /// Range reduction and polynomial of `expf` of the Cephes library.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;

@@ -6,17 +6,24 @@ pub mod conv;
 pub mod embeddings;
 pub mod group_norm;
 pub mod linear;
+mod microkernel;
 pub mod norm;
 pub mod rope;
 mod rows;
 mod simd;
 
 pub use activation::{gelu, silu, softmax};
-pub(crate) use attention::SLAB_SCORES as ATTENTION_SLAB_SCORES;
 pub use attention::scaled_dot_product_attention;
+pub(crate) use attention::{
+    AttentionScratch, HeadAttention, HeadRows, Preparation, SLAB_SCORES as ATTENTION_SLAB_SCORES,
+};
 pub use conv::{CausalConv3d, Conv2d, DoublingConv2d, Window};
 pub use embeddings::{PositionScale, sin_cos_positions_2d, sinusoidal_embedding};
 pub use group_norm::GroupNorm;
 pub use linear::Linear;
+pub(crate) use linear::{Activation, PackedLinear, ProductScratch, rows_of_a_share};
+pub(crate) use norm::mean_and_scale;
 pub use norm::{RmsNorm, layer_norm};
 pub use rope::RotaryTable;
+pub(crate) use rows::{is_plain, with_values};
+pub(crate) use simd::vectorised;

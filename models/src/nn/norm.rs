@@ -19,10 +19,7 @@ use crate::weights::Weights;
 pub fn layer_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
     if is_plain(x) {
         return map_rows(x, |_, row, result| {
-            let count = row.len() as f64;
-            let mean = (sum_of(row, |x| x) / count) as f32;
-            let variance = sum_of(row, |x| (x - mean) * (x - mean)) / count;
-            let scale = (1.0 / (variance + eps).sqrt()) as f32;
+            let (mean, scale) = mean_and_scale(row, eps);
             result.iter_mut().zip(row).for_each(|(y, &x)| *y = (x - mean) * scale);
         });
     }
@@ -31,6 +28,15 @@ pub fn layer_norm(x: &Tensor, eps: f64) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     Ok(centred.broadcast_div(&(variance + eps)?.sqrt()?)?.to_dtype(dtype)?)
+}
+
+/// What [`layer_norm`] subtracts from a row's values, and then multiplies them by.
+#[inline(always)]
+pub(crate) fn mean_and_scale(row: &[f32], eps: f64) -> (f32, f32) {
+    let count = row.len() as f64;
+    let mean = (sum_of(row, |x| x) / count) as f32;
+    let variance = sum_of(row, |x| (x - mean) * (x - mean)) / count;
+    (mean, (1.0 / (variance + eps).sqrt()) as f32)
 }
 
 /// RMS norm over the last axis with a learned scale and no shift, computed in f32.
@@ -48,6 +54,11 @@ impl RmsNorm {
         Ok(Self { weight: weights.tensor("weight", size)?, eps })
     }
 
+    /// The learned scale, and epsilon.
+    pub(crate) fn parts(&self) -> (&Tensor, f64) {
+        (&self.weight, self.eps)
+    }
+
     /// # Shapes
     /// `[..., size]` to the same.
     ///
@@ -56,8 +67,7 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if is_plain(x) {
             let normed = map_rows(x, |_, row, result| {
-                let mean_square = sum_of(row, |x| x * x) / row.len() as f64;
-                let scale = (1.0 / (mean_square + self.eps).sqrt()) as f32;
+                let scale = rms_scale(row, self.eps);
                 result.iter_mut().zip(row).for_each(|(y, &x)| *y = x * scale);
             })?;
             return Ok(normed.broadcast_mul(&self.weight)?);
@@ -68,6 +78,13 @@ impl RmsNorm {
         let normed = x.broadcast_div(&(mean_square + self.eps)?.sqrt()?)?.to_dtype(dtype)?;
         Ok(normed.broadcast_mul(&self.weight)?)
     }
+}
+
+/// What RMS norm multiplies a row's values by, besides the learned scale.
+#[inline(always)]
+pub(crate) fn rms_scale(row: &[f32], eps: f64) -> f32 {
+    let mean_square = sum_of(row, |x| x * x) / row.len() as f64;
+    (1.0 / (mean_square + eps).sqrt()) as f32
 }
 
 #[cfg(test)]

@@ -65,15 +65,22 @@ impl RotaryTable {
         let x = x.contiguous()?;
         if is_plain(&x) && self.fits(&x)? && x.elem_count() <= ON_ONE_THREAD {
             return map_rows(&x, |index, row, result| {
-                let turns = &self.turns[index % positions * self.pairs..][..self.pairs];
-                let pairs = row.as_chunks::<2>().0.iter().zip(result.as_chunks_mut::<2>().0);
-                for ((&[a, b], turned), (cos, sin)) in pairs.zip(turns) {
-                    *turned = [a * cos - b * sin, a * sin + b * cos];
-                }
+                result.copy_from_slice(row);
+                self.rotate_row(index % positions, result);
             });
         }
         let (cos, sin) = (self.cos.narrow(0, 0, positions)?, self.sin.narrow(0, 0, positions)?);
         Ok(candle_nn::rotary_emb::rope_i(&x, &cos, &sin)?)
+    }
+
+    /// [`RotaryTable::rotate`] for the vector of one head at one position of the table.
+    #[inline(always)]
+    pub(crate) fn rotate_row(&self, position: usize, row: &mut [f32]) {
+        let turns = &self.turns[position * self.pairs..][..self.pairs];
+        for (pair, (cos, sin)) in row.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+            let [a, b] = *pair;
+            *pair = [a * cos - b * sin, a * sin + b * cos];
+        }
     }
 
     /// Whether `x` has heads of the table's size and no more positions than it.

@@ -3,7 +3,7 @@
 //! A chain of tensor operations reads and writes the whole tensor once for each, and hands small tensors to other
 //! threads for longer than it takes to compute them.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::simd::vectorised;
@@ -17,8 +17,22 @@ pub(super) const ON_ONE_THREAD: usize = 1 << 18;
 const SHARES: usize = 4;
 
 /// Whether [`map_rows`] can work on `x`; if not, the general operations must.
-pub(super) fn is_plain(x: &Tensor) -> bool {
+pub(crate) fn is_plain(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous() && x.elem_count() > 0
+}
+
+/// Hands out the values of a tensor in f32 on a CPU where they lie.
+///
+/// # Errors
+/// The tensor is elsewhere, or of another dtype.
+pub(crate) fn with_values<T>(x: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        let reason = "values on a GPU cannot be looked at where they lie".into();
+        return Err(candle_core::Error::Msg(reason).into());
+    };
+    Ok(work(&storage.as_slice::<f32>()?[layout.start_offset()..][..x.elem_count()]))
 }
 
 /// Calls `function` with the index of each row (along the last axis), the row, and where its result goes.

@@ -6,7 +6,7 @@ use super::config::Stdit3Config;
 use super::context::PackedText;
 use super::modulation::EPSILON;
 use crate::error::Result;
-use crate::nn::{Linear, RmsNorm, RotaryTable, scaled_dot_product_attention};
+use crate::nn::{Linear, PackedLinear, RmsNorm, RotaryTable, scaled_dot_product_attention};
 use crate::weights::Weights;
 
 /// Self-attention with normed queries and keys.
@@ -55,6 +55,33 @@ impl SelfAttention {
     }
 }
 
+/// The weights of self-attention as the CPU multiplies them.
+pub(super) struct SelfWeights<'a> {
+    pub(super) qkv: &'a PackedLinear,
+    /// Weight and epsilon, of queries and keys.
+    pub(super) norms: Option<[(Vec<f32>, f64); 2]>,
+    pub(super) projection: &'a PackedLinear,
+    pub(super) heads: usize,
+}
+
+impl SelfAttention {
+    /// The weights where they can be worked with row by row.
+    pub(super) fn packed(&self) -> Result<Option<SelfWeights<'_>>> {
+        let Some((qkv, projection)) = self.qkv.packed().zip(self.projection.packed()) else {
+            return Ok(None);
+        };
+        let norm = |norm: &RmsNorm| -> Result<_> {
+            let (weight, eps) = norm.parts();
+            Ok((weight.to_vec1()?, eps))
+        };
+        let norms = match &self.query_key_norms {
+            Some((query, key)) => Some([norm(query)?, norm(key)?]),
+            None => None,
+        };
+        Ok(Some(SelfWeights { qkv, norms, projection, heads: self.heads }))
+    }
+}
+
 /// Attention from each row's video tokens to that row's own text tokens.
 pub(super) struct CrossAttention {
     query: Linear,
@@ -98,5 +125,21 @@ impl CrossAttention {
             start += tokens;
         }
         self.projection.forward(&Tensor::cat(&mixed, 0)?)
+    }
+}
+
+/// The weights of cross-attention as the CPU multiplies them.
+pub(super) struct CrossWeights<'a> {
+    pub(super) query: &'a PackedLinear,
+    pub(super) key_value: &'a Linear,
+    pub(super) projection: &'a PackedLinear,
+    pub(super) heads: usize,
+}
+
+impl CrossAttention {
+    /// The weights where they can be worked with row by row.
+    pub(super) fn packed(&self) -> Option<CrossWeights<'_>> {
+        let (query, projection) = self.query.packed().zip(self.projection.packed())?;
+        Some(CrossWeights { query, key_value: &self.key_value, projection, heads: self.heads })
     }
 }

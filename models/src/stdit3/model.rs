@@ -271,7 +271,7 @@ fn repeated<T: Clone>(items: &[T], rows: usize) -> Option<Vec<T>> {
 /// The transformer with every block in memory.
 pub struct Stdit3 {
     ends: Stdit3Ends,
-    blocks: Vec<Stdit3Block>,
+    pub(super) blocks: Vec<Stdit3Block>,
 }
 
 impl Stdit3 {

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::nn::layer_norm;
+use crate::nn::{layer_norm, with_values};
 
 /// Epsilon of every normalisation in the transformer.
 ///
@@ -43,5 +43,33 @@ impl BlockModulation {
             mlp_scale: part(4)?,
             mlp_gate: part(5)?,
         })
+    }
+}
+
+/// The six modulations of a block for each row and frame, as values on a CPU.
+pub(super) struct Modulation {
+    /// `[B, F, 6, C]`.
+    values: Vec<f32>,
+    frames: usize,
+    hidden: usize,
+}
+
+impl Modulation {
+    /// As [`BlockModulation::new`].
+    pub(super) fn new(table: &Tensor, step: &Tensor) -> Result<Self> {
+        let all = step.broadcast_add(table)?;
+        let (_, frames, _, hidden) = all.dims4()?;
+        Ok(Self { values: with_values(&all, <[f32]>::to_vec)?, frames, hidden })
+    }
+
+    /// Length of a modulation.
+    pub(super) fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// One of the six, in the order of [`BlockModulation`].
+    pub(super) fn part(&self, row: usize, frame: usize, index: usize) -> &[f32] {
+        let frame = if self.frames == 1 { 0 } else { frame };
+        &self.values[((row * self.frames + frame) * 6 + index) * self.hidden..][..self.hidden]
     }
 }

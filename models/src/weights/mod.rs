@@ -58,6 +58,9 @@ pub trait TensorSource: Send + Sync {
         self.info(name).is_some()
     }
 
+    /// Hears that what was read is kept in a layout of so many elements more. Of use to a source that measures.
+    fn note_larger_layout(&self, _more_elements: usize) {}
+
     /// The files behind this source; none for sources that are no files.
     fn files(&self) -> Vec<WeightFile<'_>> {
         Vec::new()
@@ -201,14 +204,22 @@ impl Weights {
     /// # Errors
     /// Whatever `load` brings up.
     pub fn measure(&self, load: impl FnOnce(&Self) -> Result<()>) -> Result<WeightBytes> {
-        let mut bytes = WeightBytes::default();
-        for (name, shape) in ParameterRecorder::record(load)? {
-            let elements = shape.iter().product::<usize>();
-            bytes.resident += (elements * self.dtype.size_in_bytes()) as u64;
+        let recorder = Arc::new(ParameterRecorder::default());
+        load(&Self::new(recorder.clone(), self.dtype, &self.device))?;
+        let mut elements = recorder.larger_layouts();
+        let mut stored = 0;
+        for (name, shape) in recorder.parameters() {
+            elements += shape.iter().product::<usize>();
             let info = self.source.info(&self.full_name(&name));
-            bytes.stored += info.map_or(0, |info| info.stored_bytes);
+            stored += info.map_or(0, |info| info.stored_bytes);
         }
-        Ok(bytes)
+        Ok(WeightBytes { stored, resident: (elements * self.dtype.size_in_bytes()) as u64 })
+    }
+
+    /// Tells that what was read from here is kept in a layout of so many elements more than it has, so that
+    /// [`Weights::measure`] counts them.
+    pub(crate) fn note_larger_layout(&self, more_elements: usize) {
+        self.source.note_larger_layout(more_elements);
     }
 
     /// Whether the checkpoint has this tensor.

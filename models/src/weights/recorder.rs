@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use candle_core::{DType, Device, Shape, Tensor};
@@ -16,6 +17,7 @@ use crate::error::Result;
 #[derive(Default)]
 pub struct ParameterRecorder {
     asked: Mutex<BTreeMap<String, Asked>>,
+    larger_layouts: AtomicUsize,
 }
 
 struct Asked {
@@ -59,6 +61,11 @@ impl ParameterRecorder {
         asked.iter().map(|(name, asked)| (name.clone(), asked.shape.clone())).collect()
     }
 
+    /// Elements that layouts have beyond those of the parameters.
+    pub(super) fn larger_layouts(&self) -> usize {
+        self.larger_layouts.load(Ordering::Relaxed)
+    }
+
     fn asked(&self) -> MutexGuard<'_, BTreeMap<String, Asked>> {
         self.asked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -76,6 +83,10 @@ impl TensorSource for ParameterRecorder {
     fn info(&self, name: &str) -> Option<TensorInfo> {
         let shape = self.parameters().remove(name)?;
         Some(TensorInfo { shape, dtype: DType::F32, stored_bytes: 0 })
+    }
+
+    fn note_larger_layout(&self, more_elements: usize) {
+        self.larger_layouts.fetch_add(more_elements, Ordering::Relaxed);
     }
 
     /// It has every tensor, optional ones too; but those that nobody asked for yet have no header.

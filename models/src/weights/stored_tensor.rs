@@ -92,16 +92,36 @@ impl<'a> StoredTensor<'a> {
             Some((&height, row_shape)) => (height, row_shape),
             None => (0, self.shape),
         };
-        let mut bytes = Vec::new();
-        for &row in rows {
-            if row as usize >= height {
-                let reason = format!("row {row} was asked for in a table of {height} rows");
-                return Err(ModelError::BadInput(reason));
-            }
-            bytes.extend(self.rows_as_bytes(1, row as usize * self.strides[0])?);
+        if let Some(&row) = rows.iter().find(|&&row| row as usize >= height) {
+            let reason = format!("row {row} was asked for in a table of {height} rows");
+            return Err(ModelError::BadInput(reason));
         }
         let shape = [&[rows.len()], row_shape].concat();
+        if let Some(neighbours) = self.neighbours(rows, &shape) {
+            return neighbours.read(dtype, device);
+        }
+        let mut bytes = Vec::new();
+        for &row in rows {
+            bytes.extend(self.rows_as_bytes(1, row as usize * self.strides[0])?);
+        }
         Ok(Tensor::from_raw_buffer(&bytes, self.dtype, &shape, device)?.to_dtype(dtype)?)
+    }
+
+    /// Rows that lie one after the other, as a tensor of their own, of the given shape.
+    fn neighbours<'b>(&self, rows: &[u32], shape: &'b [usize]) -> Option<StoredTensor<'b>>
+    where
+        'a: 'b,
+    {
+        let first = *rows.first()?;
+        let follow = rows.iter().zip(first..).all(|(&row, expected)| row == expected);
+        (follow && self.strides == row_major_strides(self.shape)).then(|| StoredTensor {
+            file: self.file,
+            start: self.start
+                + (first as usize * self.strides[0] * self.dtype.size_in_bytes()) as u64,
+            dtype: self.dtype,
+            shape,
+            strides: row_major_strides(shape),
+        })
     }
 
     /// All values of a row-major tensor, widened piece by piece.

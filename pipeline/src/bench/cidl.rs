@@ -14,7 +14,7 @@ use super::series::Series;
 use super::task::{BenchStages, BenchTask, NamedTask};
 use crate::aligned::aligned;
 use crate::config::MemoryLimits;
-use crate::plan::{MemoryPlan, ModelMemory};
+use crate::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 
 /// What to compare.
 #[derive(Debug, Clone)]
@@ -80,7 +80,12 @@ impl CidlSettings {
         limits: CidlReadLimits,
     ) -> sora_models::Result<Vec<NamedTask>> {
         let size = self.request.video_settings().size;
-        let plan = MemoryPlan::new(model, size, self.workers, &MemoryLimits::default())?;
+        let plan = MemoryPlan::new(
+            model,
+            size,
+            PlannedGraph { workers: self.workers, videos: 1 },
+            &MemoryLimits::default(),
+        )?;
         let working = plan.base_bytes + plan.denoising_bytes;
         let whole = budget_to_fill(working + model.stdit3.resident_bytes);
         let half = (model.stdit3.blocks / 2 + self.workers) as u64 * model.stdit3.block_bytes;
@@ -250,7 +255,7 @@ impl CidlReport {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use candle_core::DType;
+    use candle_core::{DType, Device};
     use sora_models::bundle::ModelBundle;
 
     use super::super::ablation::tests::request;
@@ -263,7 +268,7 @@ mod tests {
     }
 
     fn model() -> ModelMemory {
-        ModelMemory::of(&ModelBundle::embedded().unwrap(), DType::F32).unwrap()
+        ModelMemory::of(&ModelBundle::embedded().unwrap(), DType::F32, &Device::Cpu).unwrap()
     }
 
     #[test]
@@ -282,7 +287,8 @@ mod tests {
         let kept = |name: &str| {
             let task = &tasks.iter().find(|task| task.name == name).unwrap().task;
             let size = task.request.video_settings().size;
-            MemoryPlan::new(&model, size, task.workers, &task.memory).unwrap().retained_blocks
+            let graph = PlannedGraph { workers: task.workers, videos: 1 };
+            MemoryPlan::new(&model, size, graph, &task.memory).unwrap().retained_blocks
         };
         assert_eq!(kept(KEPT), model.stdit3.blocks / 2);
         assert_eq!(kept(ALL_KEPT), model.stdit3.blocks);

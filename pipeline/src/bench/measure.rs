@@ -48,11 +48,11 @@ pub async fn measure(
     task: &BenchTask,
 ) -> Result<Measurement, BenchError> {
     let limits = task.limits();
+    let memory = ModelMemory::of(bundle, dtype, device).map_err(PipelineError::from)?;
     let pipeline = match task.stages {
-        BenchStages::All => PipelineHandle::open_sora(bundle, dtype, device, &limits)?,
+        BenchStages::All => PipelineHandle::open_sora(bundle, memory, device, &limits)?,
         BenchStages::Denoising => {
-            let memory = ModelMemory::of(bundle, dtype).map_err(PipelineError::from)?;
-            let compute = open_sora::load(bundle, dtype, device, &limits, &memory)?;
+            let compute = open_sora::load(bundle, &memory, device, &limits)?;
             let compute = denoising_only(compute, bundle.t5_config().d_model);
             PipelineHandle::launch(compute, &limits, Box::new(|request| Ok(request.check()?)))?
         }

@@ -2,23 +2,22 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use bytesize::ByteSize;
+use sora_actors::memory::readable_bytes as readable;
 
 use super::{MemoryPlan, NetworkBytes};
-
-/// Bytes as people read them, in decimal units.
-fn readable(bytes: u64) -> String {
-    ByteSize::b(bytes).display().si().to_string()
-}
 
 impl MemoryPlan {
     /// The plan in one line.
     pub fn summary(&self) -> String {
         let [embedding, denoising, decoding] = self.peak_bytes().map(readable);
         format!(
-            "memory {}: {} of {} transformer blocks stay, {} read a step; each stage alone: embedding \
-             {embedding}, denoising {denoising}, decoding {decoding}",
+            "memory {}: {} denoised together, {} of {} transformer blocks stay, {} read a step; each stage \
+             alone: embedding {embedding}, denoising {denoising}, decoding {decoding}",
             readable(self.budget_bytes),
+            match self.videos_together {
+                1 => "1 video".into(),
+                videos => format!("{videos} videos"),
+            },
             self.retained_blocks,
             self.stdit3.blocks,
             readable(self.step_read_bytes()),
@@ -32,7 +31,7 @@ impl Display for MemoryPlan {
         writeln!(f, "{} on a budget of {budget}", self.size)?;
         writeln!(f, "  always in memory           {:>9}", readable(self.base_bytes))?;
         let [embedding, denoising, decoding] = self.peak_bytes();
-        let [t5_ahead, stdit3_ahead, decoder_ahead] = self.reads_ahead;
+        let [t5_ahead, stdit3_ahead, decoder_ahead] = self.blocks_ahead;
         let rows = [
             ("embedding (T5)", &self.t5, self.embedding_bytes, embedding, t5_ahead),
             ("denoising (STDiT3)", &self.stdit3, self.denoising_bytes, denoising, stdit3_ahead),
@@ -44,13 +43,20 @@ impl Display for MemoryPlan {
         let (retained, blocks) = (self.retained_blocks, self.stdit3.blocks);
         writeln!(
             f,
-            "  transformer: {retained} of {blocks} blocks stay in memory while one video is denoised alone; {} are read a step, whatever the number of videos",
+            "  transformer: {retained} of {blocks} blocks stay in memory while {} denoised and nothing else is done; {} are read a step, whatever the number of videos",
+            match self.videos_together {
+                1 => "one video is".into(),
+                videos => format!("{videos} videos are"),
+            },
             readable(self.step_read_bytes())
         )?;
         let overlap = if self.overlaps {
-            "stages overlap: prompts are embedded and videos decoded while others are denoised"
+            format!(
+                "stages overlap: prompts are embedded and videos decoded while others are denoised, in {} together",
+                readable(self.overlapped_bytes())
+            )
         } else {
-            "stages take turns with memory where two do not fit at a time"
+            "stages take turns with memory where two do not fit at a time".into()
         };
         writeln!(f, "  {overlap}")?;
         let smallest = readable(self.smallest_bytes());
@@ -66,9 +72,12 @@ fn stage(
     name: &str,
     network: &NetworkBytes,
     (working, peak): (u64, u64),
-    ahead: bool,
+    blocks_ahead: u64,
 ) -> fmt::Result {
-    let reading = if ahead { "next block read ahead" } else { "blocks read when needed" };
+    let reading = match blocks_ahead {
+        0 => "blocks read when needed",
+        _ => "next block read ahead",
+    };
     writeln!(
         f,
         "  {name:<20} works in {:>9}, peak {:>9}; {} blocks of {} in memory, {} on disk; {reading}",

@@ -180,3 +180,27 @@ async fn a_job_that_cannot_be_saved_fails_with_the_cause_and_the_others_go_on() 
         assert_eq!(pipeline.observe().await.unwrap().free_token_slots, 3);
     }
 }
+
+#[actix::test]
+async fn new_prompts_are_embedded_while_a_saved_job_waits_for_a_slot() {
+    let stagecraft = Arc::<Stagecraft>::default();
+    let mut limits = limits(1);
+    limits.token_slots = 1;
+    let pipeline = start(&stagecraft, &limits);
+    let saved = states(&pipeline, request("saved", 3)).await.swap_remove(2);
+    // The next prompt's slot stays taken, and two more come while it is embedded.
+    stagecraft.close(Place::Encoder);
+    stagecraft.close(Place::Block(0));
+    let first = pipeline.submit(request("first", 1)).await.unwrap();
+    until(|| stagecraft.count(Place::Encoder, "first") == 1).await;
+    let resumed = pipeline.submit(JobOrder::resume(Arc::new(saved))).await.unwrap();
+    let new = pipeline.submit(request("new", 2)).await.unwrap();
+    stagecraft.open(Place::Encoder);
+    until(|| stagecraft.count(Place::Encoder, "new") == 1).await;
+    assert_eq!(stagecraft.count(Place::Block(0), "new"), 0);
+    stagecraft.open(Place::Block(0));
+    for job in [first, resumed, new] {
+        assert!(matches!(end(&job).await, End::Finished));
+    }
+    in_time(pipeline.drain()).await;
+}

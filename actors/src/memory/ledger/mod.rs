@@ -1,44 +1,22 @@
 //! One account of all memory that grows with the model and the video.
 
+mod account;
+mod budget;
+mod permit;
+mod reclaim;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use serde::Serialize;
 use sora_telemetry::MemoryMetrics;
 
 use super::free_pages::give_back_free_pages;
 
-/// What bytes are held for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MemoryUse {
-    /// The program itself and the parts of the model that never leave memory.
-    Base,
-    /// A stage's working set: the block at work, the activations, what jobs carry along.
-    Working,
-    /// Blocks that were read ahead.
-    Ahead,
-    /// Blocks that stay in memory for the next sweep; the first to go when memory is short.
-    Retained,
-    /// Embeddings of prompts seen before.
-    Embeddings,
-}
-
-impl MemoryUse {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Base, Self::Working, Self::Ahead, Self::Retained, Self::Embeddings];
-
-    /// As metrics and tables name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::Working => "working",
-            Self::Ahead => "ahead",
-            Self::Retained => "retained",
-            Self::Embeddings => "embeddings",
-        }
-    }
-}
+pub use account::{LedgerSnapshot, MemoryUse};
+pub use budget::{OverBudget, budget_to_fill, readable_bytes, unseen_bytes};
+pub use permit::MemoryPermit;
+pub use reclaim::{KeptFor, Reclaim};
 
 /// A budget of bytes and who holds how much of it. Clones share one account.
 ///
@@ -64,76 +42,6 @@ struct State {
     awaited_bytes: u64,
     /// Those that would miss their bytes least come first.
     holders: Vec<(KeptFor, Weak<dyn Reclaim>)>,
-}
-
-/// For whom kept blocks are kept. Our choice of order: T5 runs once a prompt and the decoder once a video, the
-/// transformer twice a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KeptFor {
-    /// The prompt embedder.
-    Embedding,
-    /// The decoder.
-    Decoding,
-    /// The transformer's workers.
-    Denoising,
-}
-
-/// Something that keeps bytes only as long as nobody needs them for work.
-pub trait Reclaim: Send + Sync {
-    /// Gives up at least `bytes`, or all there is, without waiting. What others still look at comes back a little later.
-    fn reclaim(&self, bytes: u64);
-}
-
-/// More memory than the whole budget could ever give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{needed_bytes} bytes beside the {base_bytes} that never leave memory are more than the budget of {budget_bytes} bytes"
-)]
-pub struct OverBudget {
-    /// What was asked for.
-    pub needed_bytes: u64,
-    /// What is held for ever.
-    pub base_bytes: u64,
-    /// The budget.
-    pub budget_bytes: u64,
-}
-
-/// What stays free of a budget when all else is filled with kept blocks: page tables, the allocator's rounding and the
-/// like, which no account sees. Our choice: a sixty-fourth, 52 MB of 3.3 GB.
-pub fn unseen_bytes(budget_bytes: u64) -> u64 {
-    budget_bytes / 64
-}
-
-/// The smallest budget of which `bytes` can be filled with kept blocks and all else.
-pub fn budget_to_fill(bytes: u64) -> u64 {
-    let mut budget_bytes = bytes.saturating_add((bytes / 63).saturating_sub(1));
-    while budget_bytes - unseen_bytes(budget_bytes) < bytes {
-        budget_bytes += 1;
-    }
-    budget_bytes
-}
-
-/// What the account says at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct LedgerSnapshot {
-    /// The budget.
-    pub budget_bytes: u64,
-    /// Bytes held, by [`MemoryUse::ALL`].
-    pub used_bytes: [u64; MemoryUse::ALL.len()],
-    /// The most that was ever held at a time.
-    pub peak_bytes: u64,
-}
-
-impl LedgerSnapshot {
-    /// Bytes held in all.
-    pub fn total_bytes(&self) -> u64 {
-        self.used_bytes.iter().sum()
-    }
-
-    /// Bytes held for one use.
-    pub fn of(&self, purpose: MemoryUse) -> u64 {
-        self.used_bytes[purpose as usize]
-    }
 }
 
 impl MemoryLedger {
@@ -265,6 +173,11 @@ impl MemoryLedger {
             .saturating_sub(unseen_bytes(state.budget_bytes))
     }
 
+    /// Whether more is held than the budget allows, since it has shrunk.
+    pub fn is_overdrawn(&self) -> bool {
+        !self.shared.lock().fits(0)
+    }
+
     /// What the account says now.
     pub fn observe(&self) -> LedgerSnapshot {
         let state = self.shared.lock();
@@ -351,45 +264,3 @@ impl Shared {
         self.released.notify_all();
     }
 }
-
-/// Bytes taken from a [`MemoryLedger`], until it is dropped.
-pub struct MemoryPermit {
-    ledger: MemoryLedger,
-    purpose: MemoryUse,
-    bytes: u64,
-}
-
-impl MemoryPermit {
-    /// How many bytes it is for.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Becomes a permit for `bytes`: takes the difference as [`MemoryLedger::try_reserve`] does, or gives it back. `false` when the difference is not free now; the permit stays as it was.
-    pub fn try_resize(&mut self, bytes: u64) -> bool {
-        if bytes > self.bytes {
-            let more = self.ledger.try_reserve(self.purpose, bytes - self.bytes);
-            let Some(mut more) = more else { return false };
-            // From now on this permit answers for those bytes.
-            more.bytes = 0;
-        } else {
-            self.ledger.shared.give_back(self.purpose, self.bytes - bytes);
-        }
-        self.bytes = bytes;
-        true
-    }
-}
-
-impl Drop for MemoryPermit {
-    fn drop(&mut self) {
-        let memory_is_short = self.ledger.shared.lock().is_short();
-        self.ledger.shared.give_back(self.purpose, self.bytes);
-        // At the end of a stage's work, others will use its memory; while it works, it uses its own again.
-        if self.purpose == MemoryUse::Working && memory_is_short {
-            give_back_free_pages();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -99,14 +99,26 @@ fn what_can_never_fit_is_refused_also_when_the_budget_shrinks_meanwhile() {
 fn a_smaller_budget_takes_kept_bytes_at_once() {
     let ledger = MemoryLedger::new(100);
     let kept = keep(&ledger, KeptFor::Denoising, &[10; 8]);
+    assert!(!ledger.is_overdrawn());
+    let work = ledger.try_reserve(MemoryUse::Working, 10).unwrap();
+    ledger.set_budget(5);
+    assert!(kept.0.lock().unwrap().is_empty() && ledger.is_overdrawn());
+    drop(work);
+    assert!(!ledger.is_overdrawn());
+}
+
+#[test]
+fn a_smaller_budget_takes_no_more_kept_bytes_than_it_must() {
+    let ledger = MemoryLedger::new(100);
+    let kept = keep(&ledger, KeptFor::Denoising, &[10; 8]);
     ledger.set_budget(45);
     assert_eq!(kept.0.lock().unwrap().len(), 4);
-    assert_eq!(ledger.bytes_to_keep(), 5);
+    assert_eq!(ledger.bytes_to_keep(), 5 - unseen_bytes(45));
 }
 
 #[test]
 fn a_budget_to_fill_is_the_smallest_that_leaves_so_many_bytes() {
-    for bytes in [0, 1, 62, 63, 64, 1000, 3_300_000_000] {
+    for bytes in [0, 1, 30, 31, 32, 63, 64, 1000, 3_300_000_000] {
         let budget = budget_to_fill(bytes);
         assert!(budget - unseen_bytes(budget) >= bytes, "{bytes}");
         assert!(budget == 0 || budget - 1 - unseen_bytes(budget - 1) < bytes, "{bytes}");

@@ -7,9 +7,10 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 use rayon::prelude::*;
 
-use super::microkernel::{Tile, lanes, largest_tile};
+use super::band::{Band, split_into_bands};
 use super::packed::PackedKernel;
 use super::patch::{Channel, PatchLayout};
+use crate::nn::microkernel::{Tile, lanes, largest_tile};
 
 /// Positions of a band. Our choice: few enough to give every core bands of a small picture, many enough to use the
 /// weights often while they are in a cache.
@@ -45,14 +46,6 @@ struct Plan {
     padded_channels: usize,
 }
 
-/// Some rows of one output frame: one slice for each output channel.
-struct Band<'a> {
-    sample: usize,
-    frame: usize,
-    first_row: usize,
-    channels: Vec<&'a mut [f32]>,
-}
-
 /// What a thread computes in.
 #[derive(Default)]
 struct Scratch {
@@ -80,7 +73,9 @@ impl CustomOp1 for Convolution<'_> {
         let shape = Shape::from((self.batch, out_channels, frames, scale * rows, scale * columns));
         let mut result = vec![0f32; shape.elem_count()];
         let plan = self.plan();
-        let bands = self.bands(&plan, &mut result);
+        let row = scale * scale * columns;
+        let bands =
+            split_into_bands(&mut result, out_channels, [frames, rows], row, plan.band_rows);
         let work = shape.elem_count() * plan.taps[0].len() * self.kernel.in_channels;
         let compute = |scratch: &mut Scratch, band| self.compute(values, &plan, band, scratch);
         if work <= ON_ONE_THREAD || bands.len() == 1 || rayon::current_num_threads() == 1 {
@@ -104,29 +99,6 @@ impl Convolution<'_> {
         let block = (BLOCK_WEIGHTS / taps[0].len()).clamp(1, self.kernel.in_channels);
         let padded_channels = self.kernel.panels().map(|(_, rows)| rows).sum();
         Plan { layout, taps, band_rows, block, padded_channels }
-    }
-
-    fn bands<'a>(&self, plan: &Plan, result: &'a mut [f32]) -> Vec<Band<'a>> {
-        let [frames, rows, columns] = self.steps;
-        let (scale, out_channels) = (self.kernel.scale, self.kernel.out_channels);
-        let bands_of_frame = rows.div_ceil(plan.band_rows);
-        let mut bands: Vec<_> = (0..self.batch * frames * bands_of_frame)
-            .map(|index| Band {
-                sample: index / bands_of_frame / frames,
-                frame: index / bands_of_frame % frames,
-                first_row: index % bands_of_frame * plan.band_rows,
-                channels: Vec::with_capacity(out_channels),
-            })
-            .collect();
-        let row = scale * scale * columns;
-        for (index, frame) in result.chunks_exact_mut(rows * row).enumerate() {
-            let (sample, time) = (index / frames / out_channels, index % frames);
-            let first = (sample * frames + time) * bands_of_frame;
-            for (band, rows) in frame.chunks_mut(plan.band_rows * row).enumerate() {
-                bands[first + band].channels.push(rows);
-            }
-        }
-        bands
     }
 
     fn compute(&self, x: &[f32], plan: &Plan, band: Band, scratch: &mut Scratch) {
@@ -178,15 +150,15 @@ impl Convolution<'_> {
                 for (channel, rows) in self.kernel.panels() {
                     let from = (channel * in_channels + first * rows) * taps.len();
                     let tile = Tile {
-                        weights: &phase.weights[from..][..channels * taps.len() * rows],
+                        scalars: &phase.weights[from..][..channels * taps.len() * rows],
                         rows,
-                        patch: &scratch.patch[position..],
+                        vectors: &scratch.patch[position..],
                         channels,
                         channel_pitch: plan.layout.channel_pitch,
                         taps,
                         sums: &mut sums[channel * positions + position..],
                         sums_pitch: positions,
-                        vectors,
+                        width: vectors,
                         add: first > 0,
                     };
                     tile.compute(level);

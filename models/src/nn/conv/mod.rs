@@ -1,13 +1,14 @@
 //! Convolutions in two and three dimensions.
 
+mod band;
 mod bands;
-mod microkernel;
 mod packed;
 mod patch;
 mod plain;
 #[cfg(test)]
 mod tests;
 mod window;
+mod winograd;
 
 use candle_core::{DType, Tensor};
 
@@ -54,7 +55,11 @@ impl Kernel {
 /// it stays so, or listing the parameters of a model would cost the memory of the model.
 fn has_packed_kernel(weight: &Tensor) -> bool {
     let is_recorded = weight.stride().iter().all(|&stride| stride == 0);
-    weight.device().is_cpu() && weight.dtype() == DType::F32 && !is_recorded
+    is_packed_dtype(weight) && !is_recorded
+}
+
+fn is_packed_dtype(weight: &Tensor) -> bool {
+    weight.device().is_cpu() && weight.dtype() == DType::F32
 }
 
 /// A two-dimensional convolution with bias.
@@ -104,6 +109,9 @@ impl DoublingConv2d {
     pub fn load(weights: &Weights, in_channels: usize, out_channels: usize) -> Result<Self> {
         let weight = weights.tensor("weight", (out_channels, in_channels, 3, 3))?;
         let bias = weights.tensor("bias", out_channels)?;
+        if is_packed_dtype(&weight) {
+            weights.note_larger_layout(PackedKernel::doubling_growth(in_channels * out_channels));
+        }
         if has_packed_kernel(&weight) {
             let kernel = PackedKernel::doubling(&weight, Some(&bias), SimdLevel::best())?;
             return Ok(Self(Kernel::Packed(kernel)));

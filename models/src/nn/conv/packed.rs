@@ -3,9 +3,11 @@
 use candle_core::{Shape, Tensor};
 
 use super::bands::Convolution;
-use super::microkernel::panel_rows;
 use super::window::Window;
+use super::winograd::{self, WinogradConvolution};
 use crate::error::Result;
+use crate::nn::microkernel::panel_rows;
+use crate::nn::rows::with_values;
 use crate::nn::simd::SimdLevel;
 
 /// The kernel of a convolution over `[time, height, width]` and its bias.
@@ -39,10 +41,11 @@ impl PackedKernel {
     ) -> Result<Self> {
         let (out_channels, in_channels) = (weight.dim(0)?, weight.dim(1)?);
         let taps = weight.elem_count() / (out_channels * in_channels);
-        let weights = weight.flatten_all()?.to_vec1::<f32>()?;
-        let phase = Phase::lay_out(level, out_channels, in_channels * taps, |channel, column| {
-            weights[channel * in_channels * taps + column]
-        });
+        let phase = with_values(weight, |weights| {
+            Phase::lay_out(level, out_channels, in_channels * taps, |channel, column| {
+                weights[channel * in_channels * taps + column]
+            })
+        })?;
         Ok(Self {
             level,
             phases: vec![Phase { taps: (0..taps).collect(), weights: phase }],
@@ -52,6 +55,12 @@ impl PackedKernel {
             in_channels,
             windows,
         })
+    }
+
+    /// Elements that [`PackedKernel::doubling`] takes beyond those of its weights, for so many pairs of channels: four
+    /// kernels of four taps, for one of nine.
+    pub(super) const fn doubling_growth(channel_pairs: usize) -> usize {
+        channel_pairs * (4 * 4 - 9)
     }
 
     /// A kernel that does what doubling height and width, every value becoming four, and then convolving with `weight`
@@ -64,10 +73,29 @@ impl PackedKernel {
         bias: Option<&Tensor>,
         level: SimdLevel,
     ) -> Result<Self> {
+        let (out_channels, in_channels, _, _) = weight.dims4()?;
+        let phases = with_values(weight, |weights| {
+            Self::doubling_phases(weights, out_channels, in_channels, level)
+        })?;
+        Ok(Self {
+            level,
+            phases,
+            scale: 2,
+            bias: bias.map(|bias| bias.to_vec1()).transpose()?,
+            out_channels,
+            in_channels,
+            windows: [Window::same(1), Window::same(3), Window::same(3)],
+        })
+    }
+
+    fn doubling_phases(
+        weights: &[f32],
+        out_channels: usize,
+        in_channels: usize,
+        level: SimdLevel,
+    ) -> Vec<Phase> {
         /// The taps that meet the first and the second value, for an even and for an odd position.
         const MET: [[&[usize]; 2]; 2] = [[&[0], &[1, 2]], [&[0, 1], &[2]]];
-        let (out_channels, in_channels, _, _) = weight.dims4()?;
-        let weights = weight.flatten_all()?.to_vec1::<f32>()?;
         let mut phases = Vec::with_capacity(4);
         for (odd_row, rows) in MET.iter().enumerate() {
             for (odd_column, columns) in MET.iter().enumerate() {
@@ -83,15 +111,7 @@ impl PackedKernel {
                 phases.push(Phase { taps, weights: laid_out });
             }
         }
-        Ok(Self {
-            level,
-            phases,
-            scale: 2,
-            bias: bias.map(|bias| bias.to_vec1()).transpose()?,
-            out_channels,
-            in_channels,
-            windows: [Window::same(1), Window::same(3), Window::same(3)],
-        })
+        phases
     }
 
     /// # Shapes
@@ -111,7 +131,20 @@ impl PackedKernel {
         for (size, window) in steps.iter_mut().zip(self.windows) {
             *size = window.outputs(*size)?;
         }
-        let convolution = Convolution { kernel: self, batch, input, steps };
+        if winograd::suits(self) {
+            let convolution = WinogradConvolution { kernel: self, batch, input, output: steps };
+            return Ok(x.contiguous()?.apply_op1_no_bwd(&convolution)?);
+        }
+        self.convolve_directly(x, input, steps)
+    }
+
+    pub(super) fn convolve_directly(
+        &self,
+        x: &Tensor,
+        input: [usize; 3],
+        steps: [usize; 3],
+    ) -> Result<Tensor> {
+        let convolution = Convolution { kernel: self, batch: x.dim(0)?, input, steps };
         Ok(x.contiguous()?.apply_op1_no_bwd(&convolution)?)
     }
 

@@ -136,6 +136,31 @@ fn every_number_of_channels_agrees_with_tensor_operations() {
 }
 
 #[test]
+fn winograd_tiles_agree_with_the_direct_way() {
+    let times = [Window::same(1), Window::causal(3, 1)];
+    // Odd and even sizes, down to less than a tile; whole and broken panels, groups and bands.
+    for (in_channels, out_channels, rows, columns) in
+        [(32, 32, 1, 1), (40, 70, 2, 3), (33, 36, 17, 60), (64, 130, 9, 8), (48, 40, 5, 201)]
+    {
+        for time in times {
+            let windows = [time, Window::same(3), Window::same(3)];
+            let x = values(&[2, in_channels, 3, rows, columns]);
+            let weight = values(&[out_channels, in_channels, time.kernel, 3, 3]);
+            let bias = values(&[out_channels]);
+            for level in SimdLevel::available() {
+                let kernel = PackedKernel::new(&weight, Some(&bias), windows, level).unwrap();
+                assert!(winograd::suits(&kernel));
+                let size = [3, rows, columns];
+                let direct = kernel.convolve_directly(&x, size, size).unwrap();
+                let largest = direct.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+                let difference = largest_difference(&kernel.convolve(&x).unwrap(), &direct);
+                assert!(difference < 1e-5 * largest, "{level:?}, {rows} x {columns}: {difference}");
+            }
+        }
+    }
+}
+
+#[test]
 fn doubling_agrees_with_a_convolution_of_the_doubled_picture() {
     let windows = [Window::same(1), Window::same(3), Window::same(3)];
     for (channels, rows, columns) in [(1, 1, 1), (5, 2, 3), (80, 9, 70), (11, 31, 33)] {
@@ -157,15 +182,19 @@ fn doubling_agrees_with_a_convolution_of_the_doubled_picture() {
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
     let windows = [Window::causal(3, 1), Window::same(3), Window::same(3)];
-    let kernel = Kernel::new(&values(&[24, 40, 3, 3, 3]), None, windows).unwrap();
-    assert!(matches!(kernel, Kernel::Packed(_)));
-    let x = values(&[1, 40, 2, 30, 33]);
-    let convolve = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| kernel.convolve(&x).unwrap())
-    };
-    assert_eq!(largest_difference(&convolve(1), &convolve(2)), 0.0);
-    assert_eq!(largest_difference(&convolve(1), &convolve(5)), 0.0);
+    // Directly, and by tiles.
+    for out_channels in [24, 40] {
+        let kernel = Kernel::new(&values(&[out_channels, 40, 3, 3, 3]), None, windows).unwrap();
+        let Kernel::Packed(packed) = &kernel else { panic!("the weight was not laid out") };
+        assert_eq!(winograd::suits(packed), out_channels == 40);
+        let x = values(&[1, 40, 2, 30, 33]);
+        let convolve = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| kernel.convolve(&x).unwrap())
+        };
+        assert_eq!(largest_difference(&convolve(1), &convolve(2)), 0.0);
+        assert_eq!(largest_difference(&convolve(1), &convolve(5)), 0.0);
+    }
 }
 
 #[test]

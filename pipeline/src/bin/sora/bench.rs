@@ -70,7 +70,8 @@ fn cidl(arguments: &CidlArguments) -> anyhow::Result<Outcome> {
         workers: arguments.run.workers.get(),
         budget_bytes: arguments.memory.map(|memory| memory.as_u64()),
     };
-    let memory = ModelMemory::of(&bundle, arguments.run.model.dtype)?;
+    let device = arguments.run.model.device.open()?;
+    let memory = ModelMemory::of(&bundle, arguments.run.model.dtype, &device)?;
     let mut runner = Runner::new(&arguments.run, 1);
     let limits = match arguments.read_limit {
         ReadLimitChoice::Fixed(limit) => {

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use sora_actors::memory::readable_bytes;
 use sora_actors::messages::JobId;
 use sora_actors::stage::StageThread;
 use sora_actors::{ConsumerLimits, JobOrder, JobTicket};
+use sora_models::sizes::VideoSize;
 use sora_pipeline::output::OutputTarget;
+use sora_pipeline::plan::ModelMemory;
 use sora_pipeline::saved_job::{SAVED_JOB_EXTENSION, SavedJob};
 use sora_pipeline::sidecar::Compute;
 use sora_pipeline::topology::launch_decoder;
@@ -45,12 +48,10 @@ pub fn run(arguments: &DecodeArguments) -> anyhow::Result<Outcome> {
         keep_latent: true,
     };
     task.target.check(task.format())?;
-    let decoder = open_sora::load_decoder(
-        &bundle,
-        arguments.model.dtype,
-        &device,
-        &arguments.memory.limits(),
-    )?;
+    let limits = arguments.memory.limits();
+    let memory = ModelMemory::of(&bundle, arguments.model.dtype, &device)?;
+    check_memory(&memory, checkpoint.request.video_settings().size, limits.budget_bytes)?;
+    let decoder = open_sora::load_decoder(&bundle, &memory, &device, &limits)?;
     let id = JobId(0);
     // As for `sora generate`: whoever reads slowly does it to this video alone.
     let limits = ConsumerLimits { patience: Duration::MAX, ..GraphLimits::default().consumer };
@@ -67,6 +68,19 @@ pub fn run(arguments: &DecodeArguments) -> anyhow::Result<Outcome> {
         JobEnd::Failed => Outcome::SomeFailed,
         JobEnd::Cancelled => Outcome::Interrupted,
     })
+}
+
+/// Refuses a budget that decoding does not fit in.
+fn check_memory(memory: &ModelMemory, size: VideoSize, budget_bytes: u64) -> anyhow::Result<()> {
+    let needed_bytes = memory.decoder_base_bytes() + memory.decoding_bytes(size)?;
+    if needed_bytes > budget_bytes {
+        bail!(
+            "the memory budget of {} is too small: decoding {size} takes at least {}",
+            readable_bytes(budget_bytes),
+            readable_bytes(needed_bytes)
+        );
+    }
+    Ok(())
 }
 
 /// Where the video goes: as told, or as the saved job is named.

@@ -10,6 +10,7 @@ use sora_pipeline::eval::prompt_set::{self, PromptCase};
 use sora_pipeline::eval::{
     EvalPlan, EvalSetting, Judged, QualityReport, Report, evaluate, text_table,
 };
+use sora_pipeline::plan::ModelMemory;
 use sora_pipeline::{GraphLimits, PipelineHandle, open_sora};
 
 use crate::arguments::EvalArguments;
@@ -41,8 +42,9 @@ pub fn run(arguments: &EvalArguments) -> anyhow::Result<Outcome> {
     if let Some(folder) = &arguments.quality_page {
         QualityReport::prepare(folder)?;
     }
+    let memory = ModelMemory::of(&bundle, arguments.model.dtype, &device)?;
     let judged = actix::System::new().block_on(async {
-        let pipeline = PipelineHandle::open_sora(&bundle, arguments.model.dtype, &device, &limits)?;
+        let pipeline = PipelineHandle::open_sora(&bundle, memory, &device, &limits)?;
         let judged = evaluate(&pipeline, &plan, |done| bar.set_position(done as u64)).await;
         pipeline.drain().await;
         anyhow::Ok(judged)

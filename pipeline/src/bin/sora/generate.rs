@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use candle_core::DType;
 use sora_actors::messages::GenerationRequest;
-use sora_models::bundle::{GenerationConfig, ModelBundle};
+use sora_models::bundle::GenerationConfig;
 use sora_pipeline::output::{Earlier, NamingFacts, OutputTarget};
-use sora_pipeline::plan::{MemoryPlan, ModelMemory};
+use sora_pipeline::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 use sora_pipeline::saved_job::FileJournal;
 use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError, open_sora};
 use tokio::task::JoinSet;
@@ -53,24 +52,25 @@ pub fn run(arguments: GenerateArguments) -> anyhow::Result<Outcome> {
     if tasks.is_empty() {
         return Ok(Outcome::Done);
     }
-    facts.report.plan(&memory_plan(&bundle, arguments.model.dtype, &limits, &tasks)?);
+    let memory = ModelMemory::of(&bundle, arguments.model.dtype, &device)?;
+    facts.report.plan(&memory_plan(&memory, &limits, &tasks)?);
     actix::System::new().block_on(async move {
-        let pipeline = PipelineHandle::open_sora(&bundle, arguments.model.dtype, &device, &limits)?;
+        let pipeline = PipelineHandle::open_sora(&bundle, memory, &device, &limits)?;
         Ok(make_all(pipeline, tasks, facts).await)
     })
 }
 
 /// What the most demanding video takes.
 fn memory_plan(
-    bundle: &ModelBundle,
-    dtype: DType,
+    memory: &ModelMemory,
     limits: &GraphLimits,
     tasks: &[VideoTask],
 ) -> anyhow::Result<MemoryPlan> {
-    let memory = ModelMemory::of(bundle, dtype)?;
+    let graph =
+        PlannedGraph { workers: limits.workers, videos: tasks.len().min(limits.token_slots) };
     let of_task = |task: &VideoTask| {
         let size = task.label.request.video_settings().size;
-        MemoryPlan::new(&memory, size, limits.workers, &limits.memory)
+        MemoryPlan::new(memory, size, graph, &limits.memory)
     };
     let plans = tasks.iter().map(of_task).collect::<sora_models::Result<Vec<_>>>()?;
     let largest = plans.into_iter().max_by_key(MemoryPlan::smallest_bytes);

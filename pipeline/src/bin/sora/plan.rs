@@ -1,7 +1,7 @@
 //! `sora plan`: what a video takes, before any work.
 
 use sora_models::sizes::VideoSize;
-use sora_pipeline::plan::{MemoryPlan, ModelMemory};
+use sora_pipeline::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 use sora_pipeline::{GraphLimits, open_sora};
 
 use crate::arguments::PlanArguments;
@@ -20,10 +20,18 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<Outcome> {
         height_px: arguments.size.map_or(defaults.height, |size| size.height_px),
         frames: arguments.frames.unwrap_or(defaults.num_frames),
     };
-    let workers = arguments.workers.map_or(GraphLimits::default().workers, usize::from);
+    let graph = GraphLimits::default();
+    let workers = arguments.workers.map_or(graph.workers, usize::from);
+    let videos = arguments.prompts.get().min(graph.token_slots);
     open_sora::check_workers(&bundle, workers)?;
-    let memory = ModelMemory::of(&bundle, arguments.model.dtype)?;
-    let plan = MemoryPlan::new(&memory, size, workers, &arguments.memory.limits())?;
+    let device = arguments.model.device.open()?;
+    let memory = ModelMemory::of(&bundle, arguments.model.dtype, &device)?;
+    let plan = MemoryPlan::new(
+        &memory,
+        size,
+        PlannedGraph { workers, videos },
+        &arguments.memory.limits(),
+    )?;
     match arguments.json {
         true => print::result(&serde_json::to_string(&plan.report())?),
         false => print::result(&plan.to_string()),

@@ -22,6 +22,10 @@ pub struct PlanArguments {
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
 
+    /// Videos that are made in one run: some of them are denoised together
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub prompts: NonZeroUsize,
+
     #[command(flatten)]
     pub memory: MemoryArguments,
 

@@ -1,15 +1,22 @@
 //! One transformer block, spatial or temporal.
 
+mod fused;
+mod groups;
+mod scratch;
+#[cfg(test)]
+mod tests;
+
 use candle_core::Tensor;
 
 use super::attention::{CrossAttention, SelfAttention};
 use super::config::Stdit3Config;
 use super::context::StepContext;
 use super::modulation::{BlockModulation, normalise_and_modulate};
-use crate::error::Result;
-use crate::nn::{Linear, gelu};
+use crate::error::{ModelError, Result};
+use crate::nn::{Linear, RotaryTable, gelu};
 use crate::probe::Probe;
 use crate::weights::Weights;
+use fused::FusedBlock;
 
 /// What self-attention mixes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +105,31 @@ impl Stdit3Block {
         probe: &mut dyn Probe,
     ) -> Result<Tensor> {
         let grid = &step.prompt.grid;
+        let (rows, found, _) = tokens.dims3()?;
+        let expected = (step.prompt.rows(), grid.frames() * grid.spots());
+        if (rows, found) != expected {
+            return Err(ModelError::bad_input(format!(
+                "{found} tokens in {rows} rows are not those of the step, which has {expected:?}"
+            )));
+        }
+        if !probe.looks_inside_blocks()
+            && let Some(fused) = FusedBlock::new(self, tokens, step)?
+        {
+            let x = fused.forward(tokens)?;
+            probe.tap(&self.name, &x);
+            return Ok(x);
+        }
+        self.forward_plainly(tokens, step, probe)
+    }
+
+    /// The block operation by operation: what the fused path is compared with, and the way of other devices and dtypes.
+    fn forward_plainly(
+        &self,
+        tokens: &Tensor,
+        step: &StepContext,
+        probe: &mut dyn Probe,
+    ) -> Result<Tensor> {
+        let grid = &step.prompt.grid;
         let (rows, _, hidden) = tokens.dims3()?;
         let by_frame = (rows, grid.frames(), grid.spots(), hidden);
         let modulation = BlockModulation::new(&self.modulation_table, &step.modulation)?;
@@ -146,15 +178,14 @@ impl Stdit3Block {
         probe: &mut dyn Probe,
     ) -> Result<Tensor> {
         let (rows, frames, spots, hidden) = x.dims4()?;
-        let (sequences, rotary) = match self.axis {
-            AttentionAxis::Spatial => (x.flatten(0, 1)?, None),
+        let sequences = match self.axis {
+            AttentionAxis::Spatial => x.flatten(0, 1)?,
             AttentionAxis::Temporal => {
-                let by_spot = x.transpose(1, 2)?.reshape((rows * spots, frames, hidden))?;
-                (by_spot, Some(&step.prompt.rotary))
+                x.transpose(1, 2)?.reshape((rows * spots, frames, hidden))?
             }
         };
         probe.tap(&self.tap_name("attn_in"), &sequences);
-        let out = self.self_attention.forward(&sequences, rotary)?;
+        let out = self.self_attention.forward(&sequences, self.rotary(step))?;
         probe.tap(&self.tap_name("attn_out"), &out);
         Ok(match self.axis {
             AttentionAxis::Spatial => out.reshape((rows, frames, spots, hidden))?,
@@ -162,6 +193,13 @@ impl Stdit3Block {
                 out.reshape((rows, spots, frames, hidden))?.transpose(1, 2)?.contiguous()?
             }
         })
+    }
+
+    fn rotary<'a>(&self, step: &'a StepContext) -> Option<&'a RotaryTable> {
+        match self.axis {
+            AttentionAxis::Spatial => None,
+            AttentionAxis::Temporal => Some(&step.prompt.rotary),
+        }
     }
 
     fn tap_name(&self, point: &str) -> String {

@@ -7,13 +7,14 @@ use std::time::Instant;
 use sora_telemetry::{DenoiseMetrics, timeline};
 
 use crate::channel::{Receiver, Sender};
-use crate::compute::{Denoise, StepReport};
+use crate::compute::Denoise;
+use crate::denoise_flight::{DenoiseFlight, last_latent};
 use crate::denoise_lease::{DenoiseLease, Room};
 use crate::error::{StageError, StageFailure, StageName};
 use crate::job::{DecodeJob, DenoiseJob, JobPhase, JobTicket};
 use crate::journal::JobKeeper;
 use crate::memory::MemoryLedger;
-use crate::messages::{GenerationRequest, JobEvent, JobId, JobProgress, Latent};
+use crate::messages::{GenerationRequest, JobId, JobProgress, Latent};
 use crate::slots::SlotPermit;
 use crate::stage::{Stage, StageCore};
 use crate::stdit_worker::{RingHop, RingItem};
@@ -38,10 +39,12 @@ pub struct DenoiseController<D: Denoise> {
     inbox: Receiver<ControllerInput<D::Activation>>,
     ring: RingHop<D::Activation>,
     latents: Sender<DecodeJob>,
-    jobs: HashMap<JobId, JobInFlight<D::Run>>,
+    jobs: HashMap<JobId, DenoiseFlight<D::Run>>,
     /// Tokens for the next sweep.
     ready: Vec<Token<D::Activation>>,
     sweeps_in_ring: usize,
+    /// The number of the sweep that was sent last.
+    latest_sweep: u64,
     /// Whether some tokens of a sweep have come back and others have not: they stay together.
     returning: bool,
     /// As many sweeps may be in the ring as there are workers to take them; a token that comes meanwhile joins the next one,
@@ -53,15 +56,6 @@ pub struct DenoiseController<D: Denoise> {
     rest_in_ring: bool,
     admitting: bool,
     metrics: DenoiseMetrics,
-}
-
-struct JobInFlight<R> {
-    ticket: JobTicket,
-    slot: SlotPermit,
-    run: R,
-    keeper: Option<JobKeeper>,
-    started: Instant,
-    step_started: Instant,
 }
 
 impl<D: Denoise> DenoiseController<D> {
@@ -83,6 +77,7 @@ impl<D: Denoise> DenoiseController<D> {
             jobs: HashMap::new(),
             ready: Vec::new(),
             sweeps_in_ring: 0,
+            latest_sweep: 0,
             returning: false,
             most_sweeps: workers,
             waiting: VecDeque::new(),
@@ -93,31 +88,32 @@ impl<D: Denoise> DenoiseController<D> {
         }
     }
 
-    /// Starts the jobs that wait, as far as memory allows.
+    /// Starts the jobs that wait, as far as memory allows, in the order in which they came.
     fn start_waiting(&mut self) {
-        while let Some(next) = self.waiting.pop_front() {
+        let mut still_waiting = VecDeque::new();
+        for next in std::mem::take(&mut self.waiting) {
+            // It may have been cancelled while it waited for memory.
             if next.ticket.context().is_over() {
                 continue;
             }
             // A job that was saved with its latent only passes through.
             if matches!(next.progress, JobProgress::Denoised(_)) {
                 self.start(next);
-                continue;
-            }
-            match self.room_for(next.ticket.context().request()) {
-                // It may have been cancelled while it waited for memory.
-                Room::Granted if next.ticket.context().is_over() => {}
-                Room::Granted => self.start(next),
-                Room::Never(over) => {
-                    let DenoiseJob { ticket, slot, .. } = next;
-                    self.fail(ticket, slot, Arc::new(over.into()));
-                }
-                Room::Later => {
-                    self.waiting.push_front(next);
-                    break;
+            } else if !still_waiting.is_empty() {
+                still_waiting.push_back(next);
+            } else {
+                match self.room_for(next.ticket.context().request()) {
+                    Room::Granted if next.ticket.context().is_over() => {}
+                    Room::Granted => self.start(next),
+                    Room::Later => still_waiting.push_back(next),
+                    Room::Never(over) => {
+                        let DenoiseJob { ticket, slot, .. } = next;
+                        self.fail(ticket, slot, Arc::new(over.into()));
+                    }
                 }
             }
         }
+        self.waiting = still_waiting;
         self.settle();
     }
 
@@ -175,14 +171,23 @@ impl<D: Denoise> DenoiseController<D> {
         match begun {
             Ok(run) => {
                 let step_started = started;
-                self.next_step(JobInFlight { ticket, slot, run, keeper, started, step_started });
+                let sweep = None;
+                self.next_step(DenoiseFlight {
+                    ticket,
+                    slot,
+                    run,
+                    keeper,
+                    started,
+                    step_started,
+                    sweep,
+                });
             }
             Err(cause) => self.fail(ticket, slot, cause),
         }
     }
 
-    fn next_step(&mut self, mut flight: JobInFlight<D::Run>) {
-        flight.step_started = Instant::now();
+    fn next_step(&mut self, mut flight: DenoiseFlight<D::Run>) {
+        (flight.step_started, flight.sweep) = (Instant::now(), None);
         let job = flight.ticket.context().clone();
         let _beginning = timeline::begin(job.id().0);
         match self.core.compute(|| self.denoiser.begin_step(&mut flight.run)) {
@@ -191,7 +196,7 @@ impl<D: Denoise> DenoiseController<D> {
                 self.ready.push(Token::new(job, activation));
             }
             Err(cause) => {
-                let error = StageError { stage: self.core.name(), job: job.id(), cause };
+                let error = self.error(&flight, cause);
                 self.give_up(flight, error);
             }
         }
@@ -203,57 +208,58 @@ impl<D: Denoise> DenoiseController<D> {
         if self.ready.is_empty() || self.returning || enough {
             return;
         }
+        self.latest_sweep += 1;
         for token in self.ready.drain(..) {
             let job = token.job().id();
             if !self.ring.send(RingItem::Token(token)) {
                 // Dropping the ticket fails the job.
                 self.jobs.remove(&job);
+            } else if let Some(flight) = self.jobs.get_mut(&job) {
+                flight.sweep = Some(self.latest_sweep);
             }
         }
-        if self.ring.send(RingItem::EndOfSweep) {
+        if self.ring.send(RingItem::EndOfSweep(self.latest_sweep)) {
             self.sweeps_in_ring += 1;
         }
+    }
+
+    /// All of a sweep has come back. A job whose token has not is failed here: nobody else knows of it any more.
+    fn end_sweep(&mut self, number: u64) {
+        self.returning = false;
+        self.sweeps_in_ring = self.sweeps_in_ring.saturating_sub(1);
+        let lost: Vec<_> = self.jobs.extract_if(|_, flight| flight.sweep == Some(number)).collect();
+        for (_, DenoiseFlight { ticket, slot, .. }) in lost {
+            let reason = "a worker of the ring lost its turn".into();
+            self.fail(ticket, slot, Arc::new(StageFailure::StageDied { reason }));
+        }
+        self.start_waiting();
     }
 
     fn turn(&mut self, token: Token<D::Activation>) {
         // A job is unknown when the stage died while it was in the ring.
         let Some(mut flight) = self.jobs.remove(&token.job().id()) else { return };
         if flight.ticket.context().is_over() {
-            return self.keep_what_is_done(&mut flight);
+            return flight.keep_what_is_done(&self.denoiser, &self.core);
         }
-        match self.finish_step(&mut flight, token) {
+        let finished = token.into_activation().and_then(|activation| {
+            flight
+                .finish_step(&self.denoiser, activation, &self.core, &self.metrics)
+                .map_err(|cause| self.error(&flight, cause))
+        });
+        match finished {
             Ok(report) if report.last => self.hand_on(flight),
             Ok(_) => self.next_step(flight),
             Err(error) => self.give_up(flight, error),
         }
     }
 
-    fn finish_step(
-        &self,
-        flight: &mut JobInFlight<D::Run>,
-        token: Token<D::Activation>,
-    ) -> Result<StepReport, StageError> {
-        let job = flight.ticket.context().clone();
-        let failed = |cause| StageError { stage: self.core.name(), job: job.id(), cause };
-        let activation = token.into_activation()?;
-        let finishing = timeline::finish(job.id().0);
-        let report = self
-            .core
-            .compute(|| self.denoiser.finish_step(&mut flight.run, activation))
-            .map_err(failed)?;
-        drop(finishing);
-        self.report(flight, &report);
-        if let (Some(keeper), false) = (&mut flight.keeper, report.last) {
-            let _saving = timeline::save(job.id().0);
-            let saved = self.core.compute(|| keeper.step_done(&job, &self.denoiser, &flight.run));
-            saved.map_err(failed)?;
-        }
-        Ok(report)
+    fn error(&self, flight: &DenoiseFlight<D::Run>, cause: Arc<StageFailure>) -> StageError {
+        StageError { stage: self.core.name(), job: flight.ticket.context().id(), cause }
     }
 
-    fn give_up(&self, mut flight: JobInFlight<D::Run>, error: StageError) {
-        self.keep_what_is_done(&mut flight);
-        let JobInFlight { ticket, slot, .. } = flight;
+    fn give_up(&self, mut flight: DenoiseFlight<D::Run>, error: StageError) {
+        flight.keep_what_is_done(&self.denoiser, &self.core);
+        let DenoiseFlight { ticket, slot, .. } = flight;
         drop(slot);
         ticket.fail_with(error);
     }
@@ -264,57 +270,14 @@ impl<D: Denoise> DenoiseController<D> {
         ticket.fail(self.core.name(), cause);
     }
 
-    /// Saves the steps since the last save, as far as that is possible still.
-    fn keep_what_is_done(&self, flight: &mut JobInFlight<D::Run>) {
-        let Some(keeper) = &mut flight.keeper else { return };
-        let job = flight.ticket.context();
-        let saved = self.core.compute(|| keeper.catch_up(job, &self.denoiser, &flight.run));
-        if let Err(cause) = saved {
-            tracing::warn!(job = %job.id(), %cause, "the last steps of a job that ended early are not saved");
-        }
-    }
-
-    fn report(&self, flight: &JobInFlight<D::Run>, report: &StepReport) {
-        let &StepReport { index, steps, timestep, cosine, merged, leapt, coasted, .. } = report;
-        let job = flight.ticket.context();
-        self.metrics.step_computed(cosine);
-        if leapt {
-            self.metrics.leapt_over(steps.saturating_sub(index + 1));
-        }
-        self.metrics.coasted_over(coasted);
-        job.note(|record| {
-            record.steps_computed += 1;
-            record.leapt_at = leapt.then_some(index);
-        });
-        job.enter(JobPhase::Denoising { done: index + 1 + coasted, steps });
-        let seconds = flight.step_started.elapsed().as_secs_f64();
-        job.emit(JobEvent::Step {
-            index,
-            steps,
-            timestep,
-            cosine,
-            merged,
-            leapt,
-            coasted,
-            seconds,
-        });
-    }
-
-    fn hand_on(&self, flight: JobInFlight<D::Run>) {
-        let JobInFlight { ticket, slot, run, mut keeper, started, .. } = flight;
-        let job = ticket.context();
-        let latent = self.core.compute(|| {
-            let latent = self.denoiser.latent(run)?;
-            let _saving = keeper.as_ref().map(|_| timeline::save(job.id().0));
-            // Before the decoder sees it: decoding takes the most memory, so it is where a job is lost.
-            keeper.as_mut().map_or(Ok(()), |keeper| keeper.denoised(job, &latent))?;
-            Ok(latent)
-        });
-        let latent = match latent {
+    fn hand_on(&self, flight: DenoiseFlight<D::Run>) {
+        let DenoiseFlight { ticket, slot, run, mut keeper, started, .. } = flight;
+        let last = || last_latent(&self.denoiser, run, keeper.as_mut(), &ticket);
+        let latent = match self.core.compute(last) {
             Ok(latent) => latent,
             Err(cause) => return self.fail(ticket, slot, cause),
         };
-        job.note(|record| record.seconds.denoise += started.elapsed().as_secs_f64());
+        ticket.context().note(|record| record.seconds.denoise += started.elapsed().as_secs_f64());
         self.send(ticket, slot, latent);
     }
 
@@ -359,10 +322,8 @@ impl<D: Denoise> Stage for DenoiseController<D> {
                     self.returning = true;
                     self.turn(token);
                 }
-                Some(ControllerInput::FromRing(RingItem::EndOfSweep)) => {
-                    self.returning = false;
-                    self.sweeps_in_ring = self.sweeps_in_ring.saturating_sub(1);
-                    self.start_waiting();
+                Some(ControllerInput::FromRing(RingItem::EndOfSweep(number))) => {
+                    self.end_sweep(number);
                 }
                 Some(ControllerInput::FromRing(RingItem::Rest)) => self.rested(),
                 Some(ControllerInput::NoMoreJobs) => self.admitting = false,
@@ -372,3 +333,6 @@ impl<D: Denoise> Stage for DenoiseController<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

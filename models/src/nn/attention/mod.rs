@@ -1,9 +1,13 @@
 //! Scaled dot-product attention, shared by every attention of the project.
 
+mod rows;
+
 use candle_core::Tensor;
 
 use super::activation::softmax;
 use crate::error::Result;
+
+pub(crate) use rows::{AttentionScratch, HeadAttention, HeadRows, Preparation};
 
 /// Scores held at a time, in elements: 64 MiB in f32. Our choice: far above what a core's caches hold, so larger slabs
 /// gain nothing, and small beside a block's weights.

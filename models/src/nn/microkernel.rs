@@ -1,29 +1,38 @@
-//! The innermost loop of a convolution: a few output channels by a few vectors of positions, kept in registers.
+//! The innermost loop of every product: a few rows by a few vectors of the result, kept in registers.
+//!
+//! A convolution's rows are output channels and its vectors run over positions; a linear layer's rows are tokens and its
+//! vectors run over output features.
 
-use crate::nn::simd::SimdLevel;
+use super::simd::SimdLevel;
 
-/// Products and sums of some channels of the input for a tile of the output.
+/// A tile of a result: `sums[row][column] = sum over channels and taps of scalars[channel][tap][row] *
+/// vectors[channel][tap + column]`.
 pub(super) struct Tile<'a> {
     /// `[channels, taps, rows]`.
-    pub(super) weights: &'a [f32],
-    /// Output channels of the tile: what [`panel_rows`] says.
+    pub(super) scalars: &'a [f32],
+    /// Rows of the tile: what [`panel_rows`] says.
     pub(super) rows: usize,
-    /// Packed input, from the tile's first position in the first channel on.
-    pub(super) patch: &'a [f32],
+    /// From the tile's first column in the first channel on.
+    pub(super) vectors: &'a [f32],
     pub(super) channels: usize,
+    /// Distance between two channels of the vectors.
     pub(super) channel_pitch: usize,
+    /// Distance of each tap within a channel.
     pub(super) taps: &'a [usize],
-    /// The sums, from the tile's first position in its first output channel on.
+    /// The sums, from the tile's first column in its first row on.
     pub(super) sums: &'a mut [f32],
     pub(super) sums_pitch: usize,
-    /// Vectors of positions, at most those of [`largest_tile`].
-    pub(super) vectors: usize,
+    /// How many vectors wide the tile is, at most as [`largest_tile`] says.
+    pub(super) width: usize,
     /// Whether to add to the sums instead of replacing them.
     pub(super) add: bool,
 }
 
-/// The largest tile: its output channels, and its vectors of positions. With the values and the weight that they are
-/// multiplied by, the sums just fit the registers: 32 of AVX-512 and NEON, 16 of AVX2 and SSE2.
+/// The taps of a product that has only one for each channel.
+pub(super) const ONE_TAP: &[usize] = &[0];
+
+/// The largest tile: its rows, and its vectors. With the values and the scalar that they are multiplied by, the sums just
+/// fit the registers: 32 of AVX-512 and NEON, 16 of AVX2 and SSE2.
 pub(super) const fn largest_tile(level: SimdLevel) -> (usize, usize) {
     match level {
         #[cfg(target_arch = "x86_64")]
@@ -46,16 +55,16 @@ pub(super) fn lanes(level: SimdLevel) -> usize {
     }
 }
 
-/// Output channels of a tile when so many are left.
+/// Rows of a tile when so many are left.
 pub(super) fn panel_rows(level: SimdLevel, left: usize) -> usize {
     const FEW: usize = 4;
     if left > FEW { largest_tile(level).0 } else { FEW }
 }
 
 impl Tile<'_> {
-    /// Computes the tile. For each sum the products are added in the order of the weights, whatever the tile's size.
+    /// Computes the tile. For each sum the products are added in the order of channels and taps, whatever the tile's size.
     pub(super) fn compute(self, level: SimdLevel) {
-        match (self.rows, self.vectors) {
+        match (self.rows, self.width) {
             (8, 3) => self.compute_sized::<8, 3>(level),
             (8, 2) => self.compute_sized::<8, 2>(level),
             (8, 1) => self.compute_sized::<8, 1>(level),
@@ -69,11 +78,13 @@ impl Tile<'_> {
     }
 
     fn compute_sized<const ROWS: usize, const VECTORS: usize>(self, level: SimdLevel) {
-        let width = VECTORS * lanes(level);
+        let columns = VECTORS * lanes(level);
         let last_tap = self.taps.iter().copied().max().unwrap_or(0);
-        assert!(self.channels > 0 && self.weights.len() == self.channels * self.taps.len() * ROWS);
-        assert!((self.channels - 1) * self.channel_pitch + last_tap + width <= self.patch.len());
-        assert!((ROWS - 1) * self.sums_pitch + width <= self.sums.len());
+        assert!(self.channels > 0 && self.scalars.len() == self.channels * self.taps.len() * ROWS);
+        assert!(
+            (self.channels - 1) * self.channel_pitch + last_tap + columns <= self.vectors.len()
+        );
+        assert!((ROWS - 1) * self.sums_pitch + columns <= self.sums.len());
         // SAFETY: what the assertions above say is what the functions below ask for; and a level other than
         // `Portable` is only ever made when the processor has it.
         unsafe {
@@ -91,32 +102,32 @@ impl Tile<'_> {
 const PORTABLE_LANES: usize = 4;
 
 /// # Safety
-/// Every channel of the patch must hold `VECTORS` vectors behind each tap, every row of the sums as many, and the
-/// weights `ROWS` values for each channel and tap.
+/// Every channel must hold `VECTORS` vectors behind each tap, every row of the sums as many, and the scalars `ROWS`
+/// values for each channel and tap.
 #[allow(clippy::needless_range_loop)] // As in `x86`.
 unsafe fn portable<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
     let mut sums = [[[0f32; PORTABLE_LANES]; VECTORS]; ROWS];
-    let mut weights = tile.weights.as_ptr().cast::<[f32; ROWS]>();
+    let mut scalars = tile.scalars.as_ptr().cast::<[f32; ROWS]>();
     for channel in 0..tile.channels {
-        // SAFETY: the caller vouches that the patch holds this channel.
-        let patch = unsafe { tile.patch.as_ptr().add(channel * tile.channel_pitch) };
+        // SAFETY: the caller vouches for every channel.
+        let vectors = unsafe { tile.vectors.as_ptr().add(channel * tile.channel_pitch) };
         for &tap in tile.taps {
             // SAFETY: the caller vouches for all vectors behind each tap.
             let values = unsafe {
-                patch.add(tap).cast::<[[f32; PORTABLE_LANES]; VECTORS]>().read_unaligned()
+                vectors.add(tap).cast::<[[f32; PORTABLE_LANES]; VECTORS]>().read_unaligned()
             };
-            // SAFETY: the caller vouches for the weights of all channels and taps.
-            let weight = unsafe { weights.read() };
+            // SAFETY: the caller vouches for the scalars of all channels and taps.
+            let scalars_here = unsafe { scalars.read() };
             for row in 0..ROWS {
                 for vector in 0..VECTORS {
                     for lane in 0..PORTABLE_LANES {
                         let sum = &mut sums[row][vector][lane];
-                        *sum = multiply_add(weight[row], values[vector][lane], *sum);
+                        *sum = multiply_add(scalars_here[row], values[vector][lane], *sum);
                     }
                 }
             }
-            // SAFETY: at most one past the end of the weights.
-            weights = unsafe { weights.add(1) };
+            // SAFETY: at most one past the end of the scalars.
+            scalars = unsafe { scalars.add(1) };
         }
     }
     for (row, sums) in sums.iter().enumerate() {
@@ -152,32 +163,33 @@ mod x86 {
         ($name:ident, $features:literal, $lanes:literal,
          $zero:ident, $load:ident, $store:ident, $splat:ident, $multiply_add:ident, $add:ident) => {
             /// # Safety
-            /// The processor must have the features. Every channel of the patch must hold `VECTORS` vectors behind
-            /// each tap, every row of the sums as many, and the weights `ROWS` values for each channel and tap.
+            /// The processor must have the features. Every channel must hold `VECTORS` vectors behind each tap, every
+            /// row of the sums as many, and the scalars `ROWS` values for each channel and tap.
             #[target_feature(enable = $features)]
             #[allow(clippy::needless_range_loop)] // Builds for tests, too, unroll these; iterators they do not.
             pub(super) unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
                 let mut sums = [[$zero(); VECTORS]; ROWS];
-                let mut weights = tile.weights.as_ptr();
+                let mut scalars = tile.scalars.as_ptr();
                 for channel in 0..tile.channels {
-                    // SAFETY: the caller vouches that the patch holds this channel.
-                    let patch = unsafe { tile.patch.as_ptr().add(channel * tile.channel_pitch) };
+                    // SAFETY: the caller vouches for every channel.
+                    let vectors =
+                        unsafe { tile.vectors.as_ptr().add(channel * tile.channel_pitch) };
                     for &tap in tile.taps {
                         let mut values = [$zero(); VECTORS];
                         for vector in 0..VECTORS {
                             // SAFETY: the caller vouches for all vectors behind each tap.
-                            values[vector] = unsafe { $load(patch.add(tap + vector * $lanes)) };
+                            values[vector] = unsafe { $load(vectors.add(tap + vector * $lanes)) };
                         }
                         for row in 0..ROWS {
-                            // SAFETY: the caller vouches for the weights of all channels and taps.
-                            let weight = $splat(unsafe { *weights.add(row) });
+                            // SAFETY: the caller vouches for the scalars of all channels and taps.
+                            let scalar = $splat(unsafe { *scalars.add(row) });
                             for vector in 0..VECTORS {
                                 sums[row][vector] =
-                                    $multiply_add(weight, values[vector], sums[row][vector]);
+                                    $multiply_add(scalar, values[vector], sums[row][vector]);
                             }
                         }
-                        // SAFETY: at most one past the end of the weights.
-                        weights = unsafe { weights.add(ROWS) };
+                        // SAFETY: at most one past the end of the scalars.
+                        scalars = unsafe { scalars.add(ROWS) };
                     }
                 }
                 for row in 0..ROWS {

@@ -1,0 +1,346 @@
+//! Attention over rows of values where they lie, on a CPU in f32, without ever holding all scores.
+
+use crate::nn::activation::exp;
+use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile};
+use crate::nn::norm::rms_scale;
+use crate::nn::rope::RotaryTable;
+use crate::nn::rows::sum_of;
+use crate::nn::simd::{SimdLevel, vectorised};
+
+/// Keys that are looked at together. Our choice: their scores and values stay in an inner cache; few sequences are longer.
+const BLOCK_KEYS: usize = 480;
+
+/// Rows of one sequence that hold, among other things, a vector for each head.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadRows<'a> {
+    pub(crate) values: &'a [f32],
+    /// Distance between two rows.
+    pub(crate) pitch: usize,
+    /// Where the first head's vector starts in a row.
+    pub(crate) start: usize,
+}
+
+/// How queries and keys become what is multiplied.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Preparation<'a> {
+    /// RMS norm: its weight and epsilon.
+    pub(crate) norm: Option<(&'a [f32], f64)>,
+    /// Rotary positions: that of each row is its place in the sequence.
+    pub(crate) rotary: Option<&'a RotaryTable>,
+    /// What queries are multiplied by; 1 for keys.
+    pub(crate) scale: f32,
+}
+
+/// Attention of several heads.
+pub(crate) struct HeadAttention<'a> {
+    pub(crate) heads: usize,
+    pub(crate) head_size: usize,
+    pub(crate) queries: Preparation<'a>,
+    pub(crate) keys: Preparation<'a>,
+}
+
+/// Where attention is computed: reused from one sequence to the next.
+#[derive(Default)]
+pub(crate) struct AttentionScratch {
+    /// One prepared vector.
+    vector: Vec<f32>,
+    /// Keys of one head, in panels `[head_size, keys of the panel]`.
+    keys: Vec<f32>,
+    /// Values of one head `[keys, head_size in whole vectors]`.
+    values: Vec<f32>,
+    /// Queries of one tile `[head_size, rows]`.
+    queries: Vec<f32>,
+    /// Scores of one tile `[rows, keys in whole panels]`, then their exponentials.
+    scores: Vec<f32>,
+    /// The same, `[keys, rows]`.
+    turned: Vec<f32>,
+    /// Results of one tile `[rows, head_size in whole vectors]`.
+    mixed: Vec<f32>,
+    /// Of each row of one tile.
+    softmax: Vec<RunningSoftmax>,
+}
+
+impl HeadAttention<'_> {
+    /// `softmax(q k^T) v` for each head of one sequence, on this thread. The bits of a query's result do not depend on the
+    /// other queries.
+    ///
+    /// # Shapes
+    /// `to` `[queries, heads * head_size]`.
+    pub(crate) fn attend(
+        &self,
+        queries: HeadRows,
+        [keys, values]: [HeadRows; 2],
+        key_count: usize,
+        to: &mut [f32],
+        scratch: &mut AttentionScratch,
+    ) {
+        let level = SimdLevel::best();
+        for head in 0..self.heads {
+            let start = head * self.head_size;
+            let (keys, values) = (keys.from(start), values.from(start));
+            vectorised(|| self.pack(keys, values, key_count, level, scratch));
+            self.attend_head(queries.from(start), key_count, head, to, level, scratch);
+        }
+    }
+
+    #[inline(always)]
+    fn pack(
+        &self,
+        keys: HeadRows,
+        values: HeadRows,
+        key_count: usize,
+        level: SimdLevel,
+        scratch: &mut AttentionScratch,
+    ) {
+        let (size, width) = (self.head_size, panel_width(level));
+        let padded_size = size.next_multiple_of(lanes(level));
+        let AttentionScratch { vector, keys: packed_keys, values: packed_values, .. } = scratch;
+        vector.resize(size, 0.0);
+        // What lies behind the last key, from whatever was here before, is computed with and thrown away.
+        packed_keys.resize(key_count.next_multiple_of(width) * size, 0.0);
+        packed_values.resize(key_count * padded_size, 0.0);
+        for index in 0..key_count {
+            self.keys.prepare(keys.row(index, size), index, vector);
+            let panel = &mut packed_keys[index / width * width * size..];
+            let places = panel.iter_mut().skip(index % width).step_by(width);
+            places.zip(vector.iter()).for_each(|(place, &value)| *place = value);
+            let (value, padding) =
+                packed_values[index * padded_size..][..padded_size].split_at_mut(size);
+            value.copy_from_slice(values.row(index, size));
+            padding.fill(0.0);
+        }
+    }
+
+    fn attend_head(
+        &self,
+        queries: HeadRows,
+        key_count: usize,
+        head: usize,
+        to: &mut [f32],
+        level: SimdLevel,
+        scratch: &mut AttentionScratch,
+    ) {
+        let (size, row_length) = (self.head_size, self.heads * self.head_size);
+        let tile_rows = largest_tile(level).0;
+        let padded_size = size.next_multiple_of(lanes(level));
+        scratch.queries.resize(size * tile_rows, 0.0);
+        scratch.mixed.resize(padded_size * tile_rows, 0.0);
+        for (tile, to) in to.chunks_mut(tile_rows * row_length).enumerate() {
+            let rows = to.len() / row_length;
+            scratch.queries.fill(0.0);
+            vectorised(|| {
+                for row in 0..rows {
+                    let index = tile * tile_rows + row;
+                    self.queries.prepare(queries.row(index, size), index, &mut scratch.vector);
+                    let places = scratch.queries.iter_mut().skip(row).step_by(tile_rows);
+                    places.zip(&scratch.vector).for_each(|(place, &value)| *place = value);
+                }
+            });
+            scratch.softmax.clear();
+            scratch.softmax.resize(tile_rows, RunningSoftmax::default());
+            for first in (0..key_count).step_by(BLOCK_KEYS) {
+                let keys = BLOCK_KEYS.min(key_count - first);
+                self.score(first, keys, tile_rows, level, scratch);
+                scratch.weigh(keys, tile_rows, padded_size, panel_width(level));
+                self.mix(first, keys, tile_rows, level, scratch);
+            }
+            for ((row, to), softmax) in
+                to.chunks_exact_mut(row_length).enumerate().zip(&scratch.softmax)
+            {
+                let mixed = &scratch.mixed[row * padded_size..][..size];
+                let to = &mut to[head * size..][..size];
+                to.iter_mut().zip(mixed).for_each(|(to, mixed)| *to = mixed / softmax.sum);
+            }
+        }
+    }
+
+    /// Scores of a tile of queries and a block of keys.
+    fn score(
+        &self,
+        first: usize,
+        keys: usize,
+        tile_rows: usize,
+        level: SimdLevel,
+        scratch: &mut AttentionScratch,
+    ) {
+        let (size, width) = (self.head_size, panel_width(level));
+        let pitch = keys.next_multiple_of(width);
+        scratch.scores.resize(tile_rows * pitch, 0.0);
+        for panel in 0..pitch / width {
+            let left = keys - panel * width;
+            Tile {
+                scalars: &scratch.queries,
+                rows: tile_rows,
+                vectors: &scratch.keys[(first / width + panel) * width * size..][..width * size],
+                channels: size,
+                channel_pitch: width,
+                taps: ONE_TAP,
+                sums: &mut scratch.scores[panel * width..],
+                sums_pitch: pitch,
+                width: left.min(width).div_ceil(lanes(level)),
+                add: false,
+            }
+            .compute(level);
+        }
+    }
+
+    /// Adds up a block's values by the weights of the turned scores.
+    fn mix(
+        &self,
+        first: usize,
+        keys: usize,
+        tile_rows: usize,
+        level: SimdLevel,
+        scratch: &mut AttentionScratch,
+    ) {
+        let (lanes, most) = (lanes(level), largest_tile(level).1);
+        let padded_size = self.head_size.next_multiple_of(lanes);
+        for vector in (0..padded_size / lanes).step_by(most) {
+            let width = most.min(padded_size / lanes - vector);
+            Tile {
+                scalars: &scratch.turned[..keys * tile_rows],
+                rows: tile_rows,
+                vectors: &scratch.values[first * padded_size + vector * lanes..],
+                channels: keys,
+                channel_pitch: padded_size,
+                taps: ONE_TAP,
+                sums: &mut scratch.mixed[vector * lanes..],
+                sums_pitch: padded_size,
+                width,
+                add: first > 0,
+            }
+            .compute(level);
+        }
+    }
+}
+
+/// The softmax of a row of scores that come block by block.
+#[derive(Clone, Copy)]
+struct RunningSoftmax {
+    largest: f32,
+    sum: f32,
+}
+
+impl Default for RunningSoftmax {
+    fn default() -> Self {
+        Self { largest: f32::NEG_INFINITY, sum: 0.0 }
+    }
+}
+
+impl AttentionScratch {
+    /// Turns a block's scores into weights relative to the largest score so far, and brings what was mixed before to the
+    /// same measure.
+    fn weigh(&mut self, keys: usize, tile_rows: usize, padded_size: usize, panel_width: usize) {
+        let pitch = keys.next_multiple_of(panel_width);
+        self.turned.resize(keys * tile_rows, 0.0);
+        let Self { scores, turned, mixed, softmax, .. } = self;
+        vectorised(|| {
+            for (row, softmax) in softmax.iter_mut().enumerate() {
+                let scores = &mut scores[row * pitch..][..keys];
+                let largest = scores.iter().copied().fold(softmax.largest, f32::max);
+                scores.iter_mut().for_each(|score| *score = exp(*score - largest));
+                let before = exp(softmax.largest - largest);
+                if softmax.sum > 0.0 && before != 1.0 {
+                    let mixed = &mut mixed[row * padded_size..][..padded_size];
+                    mixed.iter_mut().for_each(|value| *value *= before);
+                }
+                softmax.sum = softmax.sum * before + sum_of(scores, |weight| weight) as f32;
+                softmax.largest = largest;
+                let places = turned.iter_mut().skip(row).step_by(tile_rows);
+                places.zip(scores.iter()).for_each(|(place, &weight)| *place = weight);
+            }
+        });
+    }
+}
+
+impl HeadRows<'_> {
+    /// The same rows, so many values further on.
+    fn from(self, values: usize) -> Self {
+        Self { start: self.start + values, ..self }
+    }
+
+    fn row(&self, index: usize, size: usize) -> &[f32] {
+        &self.values[index * self.pitch + self.start..][..size]
+    }
+}
+
+impl Preparation<'_> {
+    #[inline(always)]
+    fn prepare(&self, row: &[f32], position: usize, to: &mut [f32]) {
+        match self.norm {
+            None => to.copy_from_slice(row),
+            Some((weight, eps)) => {
+                let scale = rms_scale(row, eps);
+                let weighted = row.iter().zip(weight).map(|(x, weight)| x * scale * weight);
+                to.iter_mut().zip(weighted).for_each(|(to, value)| *to = value);
+            }
+        }
+        if let Some(table) = self.rotary {
+            table.rotate_row(position, to);
+        }
+        if self.scale != 1.0 {
+            to.iter_mut().for_each(|value| *value *= self.scale);
+        }
+    }
+}
+
+/// Keys of a panel.
+fn panel_width(level: SimdLevel) -> usize {
+    largest_tile(level).1 * lanes(level)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::nn::scaled_dot_product_attention;
+
+    /// `heads` heads of `size`, with `queries` and `keys` rows, against the plain operations.
+    fn check(heads: usize, size: usize, queries: usize, keys: usize) {
+        let random =
+            |rows: usize| Tensor::randn(0f32, 1.0, (rows, 3, heads, size), &Device::Cpu).unwrap();
+        let (q, kv) = (random(queries), random(keys));
+        let part = |x: &Tensor, index: usize| {
+            let part = x.narrow(1, index, 1).unwrap().squeeze(1).unwrap();
+            part.transpose(0, 1).unwrap().unsqueeze(0).unwrap().contiguous().unwrap()
+        };
+        let scale = 0.3;
+        let expected =
+            scaled_dot_product_attention(&part(&q, 0), &part(&kv, 1), &part(&kv, 2), scale, None)
+                .unwrap()
+                .transpose(1, 2)
+                .unwrap();
+        let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (q, kv, width) = (values(&q), values(&kv), heads * size);
+        let rows = |values, part| HeadRows { values, pitch: 3 * width, start: part * width };
+        let attention = HeadAttention {
+            heads,
+            head_size: size,
+            queries: Preparation { scale: scale as f32, ..Preparation::default() },
+            keys: Preparation { scale: 1.0, ..Preparation::default() },
+        };
+        let mut found = vec![0f32; queries * width];
+        let mut scratch = AttentionScratch::default();
+        for _ in 0..2 {
+            let [k, v] = [rows(&kv, 1), rows(&kv, 2)];
+            attention.attend(rows(&q, 0), [k, v], keys, &mut found, &mut scratch);
+        }
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-5, "{a} is not {b} with {queries} x {keys}");
+        }
+    }
+
+    #[test]
+    fn it_is_what_the_plain_operations_give() {
+        for (queries, keys) in [(1, 1), (8, 48), (13, 50), (20, 20), (9, 479), (5, 481), (17, 1500)]
+        {
+            check(2, 24, queries, keys);
+        }
+        check(3, 7, 10, 11);
+        check(1, 72, 16, 144);
+    }
+}

@@ -1,0 +1,267 @@
+//! A matrix of weights laid out for the tiles that multiply it, and products of rows with it.
+
+use candle_core::{DType, Tensor};
+
+use crate::error::Result;
+use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_rows};
+use crate::nn::rows::with_values;
+use crate::nn::simd::{SimdLevel, vectorised};
+use crate::weights::Weights;
+
+/// Features of the input that are multiplied at a time. Our choice, measured: with more, a panel of weights does not stay in
+/// a core's cache while all rows pass it; with fewer, sums are fetched and stored more often.
+const BLOCK_FEATURES: usize = 1536;
+
+/// Columns by which weights are turned at a time while they are packed. Our choice: a cache line of values.
+const TURNED_FEATURES: usize = 16;
+
+/// What is done with a value of the result once its sum is complete, bias included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// Nothing.
+    None,
+    /// [`crate::nn::gelu`].
+    Gelu,
+}
+
+/// The weights of an affine map on a CPU in f32.
+pub(crate) struct PackedLinear {
+    level: SimdLevel,
+    /// For each panel of output features `[in_features, features of the panel]`.
+    panels: Vec<f32>,
+    /// Zeros where the map has none, and up to whole panels.
+    bias: Vec<f32>,
+    in_features: usize,
+    out_features: usize,
+}
+
+/// Where products are computed: reused from one to the next.
+#[derive(Default)]
+pub(crate) struct ProductScratch {
+    /// Rows of the input, in tiles `[features, rows]`.
+    packed: Vec<f32>,
+    /// One tile of the result.
+    tile: Vec<f32>,
+}
+
+impl PackedLinear {
+    /// Reads `weight` `[out_features, in_features]` panel by panel, so that it is never in memory twice. `None` when the
+    /// weights are not for a CPU in f32, or only recorded.
+    ///
+    /// # Errors
+    /// The tensor is missing or has another shape.
+    pub(crate) fn load(
+        weights: &Weights,
+        in_features: usize,
+        out_features: usize,
+        bias: Option<&Tensor>,
+    ) -> Result<Option<Self>> {
+        if !weights.device().is_cpu() || weights.dtype() != DType::F32 || out_features == 0 {
+            return Ok(None);
+        }
+        let level = SimdLevel::best();
+        let width = panel_width(level);
+        let padded = out_features.next_multiple_of(width);
+        weights.note_larger_layout((padded - out_features) * in_features);
+        let mut panels = Vec::new();
+        for first in (0..out_features).step_by(width) {
+            let rows: Vec<u32> =
+                (first..out_features.min(first + width)).map(|row| row as u32).collect();
+            let strip = weights.rows("weight", (out_features, in_features), &rows)?;
+            // A parameter recorder hands out one value, broadcast; listing the parameters of a model must not cost the
+            // memory of the model.
+            if strip.stride().iter().all(|&stride| stride == 0) {
+                return Ok(None);
+            }
+            if panels.is_empty() {
+                panels = vec![0f32; padded * in_features];
+            }
+            let panel = &mut panels[first * in_features..][..width * in_features];
+            with_values(&strip, |strip| turn(strip, in_features, panel, width))?;
+        }
+        let mut all_bias = vec![0f32; padded];
+        if let Some(bias) = bias {
+            with_values(bias, |bias| all_bias[..out_features].copy_from_slice(bias))?;
+        }
+        Ok(Some(Self { level, panels, bias: all_bias, in_features, out_features }))
+    }
+
+    /// Length of a row of the input.
+    pub(crate) fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// Length of a row of the result.
+    pub(crate) fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// Features of a panel, and how many panels there are.
+    pub(crate) fn panels(&self) -> (usize, usize) {
+        let width = panel_width(self.level);
+        (width, self.bias.len() / width)
+    }
+
+    /// `activation(x W^T + b)` on this thread.
+    ///
+    /// # Shapes
+    /// `x` `[rows, in_features]`, `to` `[rows, out_features]`.
+    pub(crate) fn multiply(
+        &self,
+        x: &[f32],
+        activation: Activation,
+        to: &mut [f32],
+        scratch: &mut ProductScratch,
+    ) {
+        let (_, panels) = self.panels();
+        self.multiply_panels(x, activation, 0..panels, to, scratch);
+    }
+
+    /// The columns of some panels of [`PackedLinear::multiply`]. For each value the products are added in the order of
+    /// the features, whatever rows and panels it is computed with.
+    ///
+    /// # Shapes
+    /// `x` `[rows, in_features]`, `to` `[rows, features of these panels]`.
+    pub(crate) fn multiply_panels(
+        &self,
+        x: &[f32],
+        activation: Activation,
+        panels: std::ops::Range<usize>,
+        to: &mut [f32],
+        scratch: &mut ProductScratch,
+    ) {
+        let rows = x.len() / self.in_features;
+        let width = panel_width(self.level);
+        let first_column = panels.start * width;
+        let columns = self.out_features.min(panels.end * width) - first_column;
+        debug_assert_eq!(to.len(), rows * columns, "invariant: a place for each value");
+        let blocks = self.in_features.div_ceil(BLOCK_FEATURES).max(1);
+        let block = self.in_features.div_ceil(blocks);
+        scratch.tile.resize(largest_tile(self.level).0 * width, 0.0);
+        for first in (0..self.in_features).step_by(block) {
+            let features = block.min(self.in_features - first);
+            pack_rows(x, self.in_features, first, features, self.level, &mut scratch.packed);
+            let last = first + features == self.in_features;
+            for panel in panels.clone() {
+                let panel_weights =
+                    &self.panels[(panel * self.in_features + first) * width..][..features * width];
+                let column = panel * width - first_column;
+                let bias = &self.bias[panel * width..][..width.min(columns - column)];
+                for (row, tile_rows) in row_tiles(self.level, rows) {
+                    let tile = Tile {
+                        scalars: &scratch.packed[row * features..][..tile_rows * features],
+                        rows: tile_rows,
+                        vectors: panel_weights,
+                        channels: features,
+                        channel_pitch: width,
+                        taps: ONE_TAP,
+                        sums: &mut scratch.tile,
+                        sums_pitch: width,
+                        width: bias.len().div_ceil(lanes(self.level)),
+                        add: false,
+                    };
+                    tile.compute(self.level);
+                    let tile_rows = tile_rows.min(rows - row);
+                    let to = &mut to[row * columns + column..];
+                    let finish = Finish { bias, activation, add: first > 0, last };
+                    finish.rows(&scratch.tile, width, tile_rows, to, columns);
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of a tile of sums.
+struct Finish<'a> {
+    bias: &'a [f32],
+    activation: Activation,
+    /// Whether sums of features before these are there already.
+    add: bool,
+    /// Whether none follow.
+    last: bool,
+}
+
+impl Finish<'_> {
+    fn rows(&self, tile: &[f32], width: usize, rows: usize, to: &mut [f32], columns: usize) {
+        vectorised(|| {
+            for row in 0..rows {
+                let sums = &tile[row * width..][..self.bias.len()];
+                let to = &mut to[row * columns..][..self.bias.len()];
+                match self.add {
+                    true => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum),
+                    false => to.copy_from_slice(sums),
+                }
+                if !self.last {
+                    continue;
+                }
+                match self.activation {
+                    Activation::None => {
+                        to.iter_mut().zip(self.bias).for_each(|(to, bias)| *to += bias);
+                    }
+                    Activation::Gelu => {
+                        let pairs = to.iter_mut().zip(self.bias);
+                        pairs.for_each(|(to, bias)| {
+                            *to = crate::nn::activation::gelu_value(*to + bias)
+                        });
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Output features of a panel.
+fn panel_width(level: SimdLevel) -> usize {
+    largest_tile(level).1 * lanes(level)
+}
+
+/// The first row and the rows of each tile; the last tile may have more rows than there are.
+fn row_tiles(level: SimdLevel, rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut row = 0;
+    std::iter::from_fn(move || {
+        let first = row;
+        let tile_rows = panel_rows(level, rows.checked_sub(first).filter(|&left| left > 0)?);
+        row += tile_rows;
+        Some((first, tile_rows))
+    })
+}
+
+/// Lays some features of all rows out in tiles `[features, rows of the tile]`, with zeros in place of rows that are
+/// missing in the last one.
+fn pack_rows(
+    x: &[f32],
+    in_features: usize,
+    first: usize,
+    features: usize,
+    level: SimdLevel,
+    packed: &mut Vec<f32>,
+) {
+    let rows = x.len() / in_features;
+    let padded: usize = row_tiles(level, rows).map(|(_, tile_rows)| tile_rows).sum();
+    packed.resize(padded * features, 0.0);
+    for (row, tile_rows) in row_tiles(level, rows) {
+        let tile = &mut packed[row * features..][..tile_rows * features];
+        if row + tile_rows > rows {
+            tile.fill(0.0);
+        }
+        let from = &x[row * in_features..x.len().min((row + tile_rows) * in_features)];
+        for start in (0..features).step_by(TURNED_FEATURES) {
+            let end = features.min(start + TURNED_FEATURES);
+            for (index, row) in from.chunks_exact(in_features).enumerate() {
+                let to = tile[start * tile_rows..].iter_mut().skip(index).step_by(tile_rows);
+                to.zip(&row[first + start..first + end]).for_each(|(to, &value)| *to = value);
+            }
+        }
+    }
+}
+
+/// Turns rows of weights `[features of the panel, in_features]` into a panel `[in_features, width]`.
+fn turn(strip: &[f32], in_features: usize, panel: &mut [f32], width: usize) {
+    for start in (0..in_features).step_by(TURNED_FEATURES) {
+        let end = in_features.min(start + TURNED_FEATURES);
+        for (index, row) in strip.chunks_exact(in_features).enumerate() {
+            let to = panel[start * width..].iter_mut().skip(index).step_by(width);
+            to.zip(&row[start..end]).for_each(|(to, &weight)| *to = weight);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Products of whole tensors, shared out among threads.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
+use rayon::prelude::*;
+
+use super::packed::{Activation, PackedLinear, ProductScratch};
+
+/// Rows that a thread multiplies at a time. Our choice: as many as an inner cache holds beside a panel of weights, so that
+/// weights are fetched as rarely as possible.
+const BLOCK_ROWS: usize = 192;
+
+/// Multiplications that are not worth another thread. Our choice: they take a core a few tenths of a millisecond.
+const ON_ONE_THREAD: usize = 1 << 23;
+
+/// With fewer rows for each thread, they share the columns instead. Our choice: above it, a product takes longer than
+/// fetching its weights.
+const FEW_ROWS: usize = 48;
+
+/// A share is so many rows, or a multiple: whole tiles of every kind of processor.
+const ROWS_OF_TILES: usize = 24;
+
+/// A linear layer on a tensor in f32 on a CPU, whose last axis it maps.
+pub(super) struct Product<'a> {
+    pub(super) linear: &'a PackedLinear,
+}
+
+impl CustomOp1 for Product<'_> {
+    fn name(&self) -> &'static str {
+        "packed-linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (start, end) = layout
+            .contiguous_offsets()
+            .ok_or(candle_core::Error::RequiresContiguous { op: self.name() })?;
+        let values = &storage.as_slice::<f32>()?[start..end];
+        let mut dims = layout.dims().to_vec();
+        let (found, expected) = (dims.last().copied(), self.linear.in_features());
+        if found != Some(expected) {
+            let got = layout.shape().clone();
+            let msg = "a linear layer maps rows of another length".into();
+            return Err(candle_core::Error::UnexpectedShape {
+                msg,
+                expected: expected.into(),
+                got,
+            });
+        }
+        dims.pop();
+        dims.push(self.linear.out_features());
+        Ok((CpuStorage::F32(self.compute(values)), Shape::from(dims)))
+    }
+}
+
+impl Product<'_> {
+    fn compute(&self, x: &[f32]) -> Vec<f32> {
+        let (inputs, outputs) = (self.linear.in_features(), self.linear.out_features());
+        let rows = x.len().checked_div(inputs).unwrap_or(0);
+        let threads = rayon::current_num_threads();
+        let mut result = vec![0f32; rows * outputs];
+        if threads == 1 || rows * inputs * outputs <= ON_ONE_THREAD {
+            let blocks = x.chunks(BLOCK_ROWS * inputs.max(1));
+            let mut scratch = ProductScratch::default();
+            for (x, to) in blocks.zip(result.chunks_mut(BLOCK_ROWS * outputs)) {
+                self.linear.multiply(x, Activation::None, to, &mut scratch);
+            }
+        } else if rows >= threads * FEW_ROWS {
+            let block = rows_of_a_share(rows, threads);
+            let shares = x.par_chunks(block * inputs).zip(result.par_chunks_mut(block * outputs));
+            shares.with_max_len(1).for_each_init(ProductScratch::default, |scratch, (x, to)| {
+                self.linear.multiply(x, Activation::None, to, scratch);
+            });
+        } else {
+            self.by_columns(x, threads, &mut result);
+        }
+        result
+    }
+
+    /// Each thread multiplies all rows with its share of the panels: weights are fetched once, which is what takes the time
+    /// with few rows.
+    fn by_columns(&self, x: &[f32], threads: usize, result: &mut [f32]) {
+        let outputs = self.linear.out_features();
+        let (width, panels) = self.linear.panels();
+        let share = panels.div_ceil(threads);
+        let shares: Vec<_> = (0..panels).step_by(share).collect();
+        let parts = shares.into_par_iter().with_max_len(1).map(|first| {
+            let columns = first * width..outputs.min((first + share) * width);
+            let mut part = vec![0f32; result.len() / outputs * columns.len()];
+            let panels = first..panels.min(first + share);
+            let mut scratch = ProductScratch::default();
+            self.linear.multiply_panels(x, Activation::None, panels, &mut part, &mut scratch);
+            (columns, part)
+        });
+        for (columns, part) in parts.collect::<Vec<_>>() {
+            let rows = part.chunks_exact(columns.len());
+            for (to, part) in result.chunks_exact_mut(outputs).zip(rows) {
+                to[columns.clone()].copy_from_slice(part);
+            }
+        }
+    }
+}
+
+/// Rows of each of the shares that threads take: about as many for each, and no more than [`BLOCK_ROWS`].
+pub(crate) fn rows_of_a_share(rows: usize, threads: usize) -> usize {
+    let shares = rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads);
+    rows.div_ceil(shares).next_multiple_of(ROWS_OF_TILES)
+}
