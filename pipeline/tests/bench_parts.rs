@@ -94,7 +94,13 @@ fn another_program_is_compared_with() {
 
     let output = sora(&[BLOCK, &["--against", command]].concat());
     let table = String::from_utf8(output.stdout).unwrap();
-    for told in ["1 threads", "STDiT3 pair", "against", "matmul", "of the other program: time"] {
+    for told in [
+        "f32 on cpu, threads: 1",
+        "STDiT3 pair",
+        "against `echo",
+        "matmul",
+        "of the other program: time",
+    ] {
         assert!(table.contains(told), "{told} in {table}");
     }
 }

@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use serde::Serialize;
+use sora_models::DeviceChoice;
 use sora_models::checkpoint_tools::Preset;
 use sora_pipeline::MemoryLimits;
 use sora_pipeline::bench::{
@@ -32,7 +33,7 @@ pub fn part(name: &str, part: ModelPart, arguments: &PartArguments) -> anyhow::R
         description: task.description(),
         gflop: task.gflop()?,
         is_reference: part == ModelPart::Matmul(SquareMatmul::REFERENCE),
-        model: &ModelArguments { folder: None, device: *device, dtype: *dtype },
+        model: ModelArguments { folder: None, device: opened(*device)?, dtype: *dtype },
         timing,
         repeat,
     };
@@ -60,13 +61,22 @@ pub fn whole_videos(arguments: &E2eArguments) -> anyhow::Result<Outcome> {
         description: format!("{size}, {} steps, by {model}", task.request.sampling.steps),
         gflop: None,
         is_reference: false,
-        model: &run.model,
+        model: ModelArguments {
+            folder: run.model.folder.clone(),
+            device: opened(run.model.device)?,
+            dtype: run.model.dtype,
+        },
         timing,
         repeat: &run.repeat,
     };
     let iterations = timing.iterations;
     let process = ProcessTask::TimeVideos { task: task.clone(), iterations };
     bench.run(&process, &task)
+}
+
+/// The device that `choice` stands for, so that it is named, and refused if there is none, before any run.
+fn opened(choice: DeviceChoice) -> sora_models::Result<DeviceChoice> {
+    choice.open().map(|device| DeviceChoice::of(&device))
 }
 
 /// Something that is timed.
@@ -77,7 +87,7 @@ struct TimeBench<'a> {
     gflop: Option<f64>,
     /// Whether it is itself what the machine is judged by.
     is_reference: bool,
-    model: &'a ModelArguments,
+    model: ModelArguments,
     timing: &'a TimingArguments,
     repeat: &'a RepeatArguments,
 }
@@ -178,18 +188,21 @@ impl TimeBench<'_> {
     }
 
     fn in_process(&self, task: &ProcessTask, gflop: Option<f64>) -> anyhow::Result<TimedRun> {
-        let timing: ProcessTiming = in_own_process(self.model, task)?;
+        let timing: ProcessTiming = in_own_process(&self.model, task)?;
         Ok(TimedRun::of_process(timing, gflop))
     }
 
     fn print<T>(&self, printed: &Printed<'_, T>) {
         let Printed { dtype, device, threads, iterations, machine, report, .. } = printed;
-        result(&format!("{machine}; {threads} threads, {dtype} on {device}"));
+        result(&format!("{machine}; {dtype} on {device}, threads: {threads}"));
         let operations = report.gflop.map(|gflop| format!("; {gflop:.1} GFLOP"));
         result(&format!("{}{}", self.description, operations.unwrap_or_default()));
+        if let Some(command) = printed.against_command {
+            result(&format!("against `{command}`"));
+        }
+        let runs = self.repeat.runs;
         result(&format!(
-            "{} runs of {iterations} iterations each, and one before them that is not counted",
-            self.repeat.runs
+            "runs: {runs}, timed iterations of each: {iterations}, after one that is not counted"
         ));
         result(report.table(self.name).trim_end());
     }
