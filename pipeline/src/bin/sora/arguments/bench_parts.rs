@@ -148,8 +148,8 @@ process of its own; between the runs a product of two 2048x2048 matrices is time
 the machine can do. Operations are those of dense layers; with --tdtm, of the merged tokens where
 tokens are merged. Those of the VAE, which are convolutions, are not counted.
 
-With --against, runs take turns with those of another program. What is printed with --json can
-be compared with itself: --against \"other/sora bench block --json --repeat 1 --threads {threads}\".";
+With --against, runs take turns with those of another program, which may be another build of this
+one: --against \"other/sora bench block --json --repeat 1 --threads {threads}\".";
 
 const E2E_HELP: &str = "\
 Whole videos as `sora generate` makes them, from the prompt to the frames' pixels; what comes behind,
