@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 
 use crate::error::{ModelError, Result};
 
@@ -22,6 +22,15 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// The choice of this very device.
+    pub fn of(device: &Device) -> Self {
+        match device.location() {
+            DeviceLocation::Cpu => Self::Cpu,
+            DeviceLocation::Metal { .. } => Self::Metal,
+            DeviceLocation::Cuda { gpu_id } => Self::Cuda(gpu_id),
+        }
+    }
+
     /// Opens the device.
     ///
     /// # Errors
@@ -96,6 +105,12 @@ mod tests {
         for bad in ["", "gpu", "cuda:", "cuda:x", "CPU "] {
             assert!(bad.parse::<DeviceChoice>().is_err(), "{bad} was accepted");
         }
+    }
+
+    #[test]
+    fn an_open_device_has_a_name_that_opens_it() {
+        let device = DeviceChoice::Cpu.open().unwrap();
+        assert_eq!(DeviceChoice::of(&device), DeviceChoice::Cpu);
     }
 
     #[cfg(not(feature = "metal"))]

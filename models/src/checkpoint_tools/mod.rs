@@ -1,5 +1,5 @@
 //! Writing model folders: random weights ([`Synthesis`]) to rehearse with, and other models' weights rewritten for
-//! streaming ([`Packing`]).
+//! streaming ([`Packing`]). A part of a model needs no folder: [`RandomSource`] makes its weights up in memory.
 //!
 //! Weights pass through in pieces, so a folder may be far larger than memory. A folder carries its name only when it
 //! is complete and on the disk.
@@ -10,6 +10,7 @@ mod error;
 mod new_file;
 mod pack;
 mod preset;
+mod random_source;
 mod random_weights;
 mod safetensors_writer;
 mod staged_folder;
@@ -23,6 +24,7 @@ use std::path::Path;
 pub use error::{Result, ToolError};
 pub use pack::{Damage, Packed, Packing, verify};
 pub use preset::Preset;
+pub use random_source::RandomSource;
 pub use storage_dtype::StorageDtype;
 pub use synth::Synthesis;
 

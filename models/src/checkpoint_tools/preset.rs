@@ -52,12 +52,35 @@ impl Preset {
     /// # Errors
     /// None, as tests make sure of: the configs are sound.
     pub fn parameters(self, part: PartName) -> Result<BTreeMap<String, Vec<usize>>> {
-        let (json, file) = (self.config_json(part), Path::new("config.json"));
         match part {
-            PartName::T5 => T5Encoder::parameters(&T5Config::from_json(json, file)?),
-            PartName::Stdit3 => Stdit3::parameters(&Stdit3Config::from_json(json, file)?),
-            PartName::Vae => VideoVae::parameters(&VaeConfig::from_json(json, file)?),
+            PartName::T5 => T5Encoder::parameters(&self.t5_config()?),
+            PartName::Stdit3 => Stdit3::parameters(&self.stdit3_config()?),
+            PartName::Vae => VideoVae::parameters(&self.vae_config()?),
         }
+    }
+
+    /// The sizes of the text encoder.
+    ///
+    /// # Errors
+    /// None, as for [`Preset::parameters`].
+    pub fn t5_config(self) -> Result<T5Config> {
+        T5Config::from_json(self.config_json(PartName::T5), Path::new(CONFIG_FILE))
+    }
+
+    /// The sizes of the diffusion transformer.
+    ///
+    /// # Errors
+    /// None, as for [`Preset::parameters`].
+    pub fn stdit3_config(self) -> Result<Stdit3Config> {
+        Stdit3Config::from_json(self.config_json(PartName::Stdit3), Path::new(CONFIG_FILE))
+    }
+
+    /// The sizes of the autoencoder.
+    ///
+    /// # Errors
+    /// None, as for [`Preset::parameters`].
+    pub fn vae_config(self) -> Result<VaeConfig> {
+        VaeConfig::from_json(self.config_json(PartName::Vae), Path::new(CONFIG_FILE))
     }
 
     /// The defaults of a model of these sizes.
@@ -101,6 +124,11 @@ impl FromStr for Preset {
         found.ok_or_else(|| format!("expected {}", Self::ALL.map(Self::as_str).join(" or ")))
     }
 }
+
+serde_as_written!(Preset);
+
+/// What errors call the configs, which are in no file.
+const CONFIG_FILE: &str = "config.json";
 
 const T5_V1_1_XXL: &str = r#"{
   "architectures": ["T5EncoderModel"],

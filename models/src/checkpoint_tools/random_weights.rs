@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::storage_dtype::StorageDtype;
+use crate::bundle::PartName;
 
 /// The values of one made-up tensor.
 ///
@@ -36,6 +37,11 @@ const LANES: usize = 4;
 const BIAS_DEVIATION: f32 = 0.02;
 
 impl RandomWeights {
+    /// What a parameter of one network of a model gets; two networks may use the same name.
+    pub(super) fn of_part(seed: u64, part: PartName, name: &str, shape: &[usize]) -> Self {
+        Self::of_parameter(seed, &format!("{part}/{name}"), shape)
+    }
+
     /// What a parameter of this name and shape gets: 1 for the weights of norms, small biases, and for matrices,
     /// convolutions and tables a deviation of `1 / sqrt(fan_in)`, which keeps the size of what passes through.
     pub(super) fn of_parameter(seed: u64, name: &str, shape: &[usize]) -> Self {

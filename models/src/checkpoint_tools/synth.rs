@@ -35,7 +35,7 @@ const STAND_IN_TOKENIZER: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/weights/t5/tokenizer.json"));
 
 /// Our choice: bytes made at a time. They fit a processor's second cache and are enough for a write.
-const PIECE_BYTES: usize = 1 << 20;
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// What a safetensors file written by Hugging Face's own library is aligned to.
 const HEADER_ALIGNMENT: usize = 8;
@@ -139,11 +139,7 @@ impl Synthesis {
         match config_values(self.preset.config_json(part), &tensor.name) {
             // The VAE's checkpoint repeats `scale` and `shift` of its config.
             Some(values) if part == PartName::Vae => RandomWeights::Given(values),
-            _ => RandomWeights::of_parameter(
-                self.seed,
-                &format!("{part}/{}", tensor.name),
-                &tensor.shape,
-            ),
+            _ => RandomWeights::of_part(self.seed, part, &tensor.name, &tensor.shape),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The machine that figures are of, and what the operating system says about this process.
 
+use std::fmt::{self, Display, Formatter};
+
 use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
@@ -28,6 +30,13 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_bytes: system.map_or(0, |system| system.total_memory()),
         }
+    }
+}
+
+impl Display for Machine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let memory = self.memory_bytes as f64 / 1e9;
+        write!(f, "{}, {} cores, {memory:.1} GB", self.cpu, self.cores)
     }
 }
 

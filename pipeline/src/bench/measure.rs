@@ -6,6 +6,7 @@ use std::time::Instant;
 use candle_core::{DType, Device};
 use sora_actors::StageError;
 use sora_actors::messages::JobEvent;
+use sora_models::ModelError;
 use sora_models::bundle::ModelBundle;
 
 use super::denoising_only::denoising_only;
@@ -31,13 +32,16 @@ pub enum BenchError {
     /// A job failed.
     #[error(transparent)]
     Failed(Arc<StageError>),
+    /// A part of the model cannot be built or run.
+    #[error(transparent)]
+    Part(#[from] ModelError),
     /// A job ended without saying how.
     #[error("the pipeline ended before the run did")]
     Ended,
 }
 
-/// Makes a run and takes its measure; frames are thrown away. Call it within an actix system, once a process: the peak of
-/// memory is the process's.
+/// Makes a run and takes its measure; frames are thrown away. Call it within an actix system. The peak of memory is the
+/// process's, so that each run whose peak is of interest needs a process of its own.
 ///
 /// # Errors
 /// [`BenchError`].

@@ -21,21 +21,35 @@ pub struct Series {
     pub runs: Vec<Measurement>,
 }
 
-/// Runs all tasks `repeat` times, at least once, one round after the other. `run` also gets the number of the run, from 0.
+/// Runs each of them `repeat` times, at least once, one round after the other, and gives the results of each. `run` also
+/// gets the number of the run, from 0.
+///
+/// # Errors
+/// The first one of `run`.
+pub fn interleave<W, R, E>(
+    each: &[W],
+    repeat: usize,
+    mut run: impl FnMut(usize, &W) -> Result<R, E>,
+) -> Result<Vec<Vec<R>>, E> {
+    let mut runs: Vec<Vec<R>> = each.iter().map(|_| Vec::new()).collect();
+    for round in 0..repeat.max(1) {
+        for (index, what) in each.iter().enumerate() {
+            runs[index].push(run(round * each.len() + index, what)?);
+        }
+    }
+    Ok(runs)
+}
+
+/// Runs all tasks `repeat` times as [`interleave`] does.
 ///
 /// # Errors
 /// The first one of `run`.
 pub fn run_interleaved<E>(
     tasks: &[NamedTask],
     repeat: usize,
-    mut run: impl FnMut(usize, &NamedTask) -> Result<Measurement, E>,
+    run: impl FnMut(usize, &NamedTask) -> Result<Measurement, E>,
 ) -> Result<Vec<Series>, E> {
-    let mut runs = vec![Vec::new(); tasks.len()];
-    for round in 0..repeat.max(1) {
-        for (index, task) in tasks.iter().enumerate() {
-            runs[index].push(run(round * tasks.len() + index, task)?);
-        }
-    }
+    let runs = interleave(tasks, repeat, run)?;
     let series = |(task, runs): (&NamedTask, Vec<Measurement>)| {
         let NamedTask { name, task: BenchTask { memory, prompts, .. } } = task.clone();
         let median = Measurement::median(&runs)?;

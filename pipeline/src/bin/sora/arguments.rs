@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod bench_parts;
 mod decode;
 mod eval;
 mod memory;
@@ -22,8 +23,10 @@ use sora_models::sizes::{PictureSize, parse_frames};
 use sora_models::stdit3::Merging;
 
 pub use bench::{
-    AblationArguments, Bench, BenchArguments, CidlArguments, ReadLimitChoice, RunArguments,
+    AblationArguments, Bench, BenchArguments, CidlArguments, ReadLimitChoice, RepeatArguments,
+    RunArguments,
 };
+pub use bench_parts::{E2eArguments, PartArguments, TimingArguments};
 pub use decode::DecodeArguments;
 pub use eval::EvalArguments;
 pub use memory::{MemoryArguments, free_bytes};
@@ -72,7 +75,7 @@ pub enum Command {
     Decode(DecodeArguments),
     /// Make videos of many prompts with several settings, and judge them
     Eval(Box<EvalArguments>),
-    /// Measure what streaming and the shortcuts cost and bring, on this machine
+    /// Measure what streaming and the shortcuts cost and bring, and how fast the model's parts are, on this machine
     Bench(Box<BenchArguments>),
     /// Say what a video takes of memory and disk reads, before any work
     Plan(PlanArguments),

@@ -19,3 +19,8 @@ pub fn set(asked: Option<NonZeroUsize>, default: NonZeroUsize) {
         unsafe { env::set_var(variable, &threads) };
     }
 }
+
+/// How many threads tensor operations use.
+pub fn in_use() -> usize {
+    candle_core::utils::get_num_threads()
+}

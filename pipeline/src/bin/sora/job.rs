@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::{DType, Device, DeviceLocation};
+use candle_core::{DType, Device};
 use sora_actors::JobOrder;
 use sora_actors::compute::EmbeddedPrompt;
 use sora_actors::messages::{JobCheckpoint, JobEvent, JobSummary};
+use sora_models::DeviceChoice;
 use sora_models::bundle::ModelBundle;
 use sora_models::sizes::SPATIAL_FACTOR;
 use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo};
@@ -61,11 +62,7 @@ impl RunFacts {
             name: bundle.generation().name.clone(),
             fingerprint: bundle.fingerprint()?,
         };
-        let device = match device.location() {
-            DeviceLocation::Cpu => "cpu".into(),
-            DeviceLocation::Metal { .. } => "metal".into(),
-            DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
-        };
+        let device = DeviceChoice::of(device).to_string();
         Ok(Self { model, compute: Compute { device, dtype: dtype.as_str().to_string() }, report })
     }
 }

@@ -9,6 +9,9 @@ use sora_models::sizes::{PictureSize, parse_frames};
 use sora_models::stdit3::Merging;
 
 use super::ModelArguments;
+use super::bench_parts::{
+    BlockArguments, E2eArguments, MatmulArguments, T5BlockArguments, VaeArguments,
+};
 use super::memory::parse_rate;
 
 /// What `sora bench` is told.
@@ -25,6 +28,19 @@ pub enum Bench {
     Ablation(AblationArguments),
     /// Denoising steps: blocks read before, beside or not at all during the computation, and several prompts against one
     Cidl(CidlArguments),
+    /// A spatial and a temporal block of the diffusion transformer, at full width with random weights
+    Block(BlockArguments),
+    /// A block of the text encoder
+    #[command(name = "t5-block")]
+    T5Block(T5BlockArguments),
+    /// The autoencoder's spatial decoder: one micro batch of frames
+    VaeSpatial(VaeArguments),
+    /// The autoencoder's temporal decoder: one chunk of frames
+    VaeTemporal(VaeArguments),
+    /// A product of two 2048x2048 matrices: what the machine can do
+    Matmul(MatmulArguments),
+    /// Whole videos, from the prompt to the frames
+    E2e(E2eArguments),
     /// One run, out of a task on standard input
     #[command(hide = true)]
     One(ModelArguments),
@@ -48,9 +64,16 @@ pub struct RunArguments {
     #[arg(long, default_value = "1", value_name = "N")]
     pub workers: NonZeroUsize,
 
-    /// Runs of each variant, of which the medians are shown
-    #[arg(long, default_value = "3", value_name = "N")]
-    pub repeat: NonZeroUsize,
+    #[command(flatten)]
+    pub repeat: RepeatArguments,
+}
+
+/// How many runs there are, and how they are told.
+#[derive(Args)]
+pub struct RepeatArguments {
+    /// Runs of everything that is compared, of which the medians are shown
+    #[arg(long = "repeat", default_value = "3", value_name = "N")]
+    pub runs: NonZeroUsize,
 
     /// Print everything as one line of JSON
     #[arg(long)]

@@ -1,42 +1,31 @@
-//! `sora bench`: what streaming and the shortcuts cost and bring. Each run is a process of its own, since the operating
-//! system tells the peak memory of processes.
-
-use std::io::{self, Write};
-use std::process::{Command, Stdio};
+//! Benchmarks of the graph: what streaming and the shortcuts cost and bring.
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use sora_actors::messages::GenerationRequest;
 use sora_models::bundle::ModelBundle;
 use sora_models::prompt_notation::PromptScores;
 use sora_pipeline::MemoryLimits;
 use sora_pipeline::bench::{
-    AblationSettings, BenchTask, CidlReadLimits, CidlReport, CidlSettings, Machine, Measurement,
-    NamedTask, Series, ablation_table, measure, run_interleaved,
+    AblationSettings, CidlReadLimits, CidlReport, CidlSettings, Machine, Measurement, NamedTask,
+    Series, ablation_table, run_interleaved,
 };
 use sora_pipeline::plan::ModelMemory;
 
+use super::own_process::{ProcessTask, in_own_process};
+use super::run_bar::run_bar;
 use crate::arguments::{
-    AblationArguments, Bench, BenchArguments, CidlArguments, DEFAULT_SEED, ModelArguments,
-    ReadLimitChoice, RunArguments, free_bytes,
+    AblationArguments, CidlArguments, DEFAULT_SEED, ReadLimitChoice, RunArguments, free_bytes,
 };
 use crate::exit::Outcome;
 use crate::print::result;
 
-/// Runs the benchmark and prints what it found.
+/// Measures each of the paper's techniques.
 ///
 /// # Errors
-/// Something asked for cannot be done, or a run failed.
-pub fn run(arguments: &BenchArguments) -> anyhow::Result<Outcome> {
-    match &arguments.bench {
-        Bench::Ablation(arguments) => ablation(arguments),
-        Bench::Cidl(arguments) => cidl(arguments),
-        Bench::One(model) => one(model),
-    }
-}
-
-fn ablation(arguments: &AblationArguments) -> anyhow::Result<Outcome> {
+/// The video cannot be made, or a run failed.
+pub fn ablation(arguments: &AblationArguments) -> anyhow::Result<Outcome> {
     let bundle = arguments.run.model.open()?;
     let request = request(&arguments.run, &bundle, arguments.steps)?;
     let steps = request.sampling.steps;
@@ -56,7 +45,11 @@ fn ablation(arguments: &AblationArguments) -> anyhow::Result<Outcome> {
     print(&arguments.run, &bundle, &settings.request, &series, || ablation_table(&series))
 }
 
-fn cidl(arguments: &CidlArguments) -> anyhow::Result<Outcome> {
+/// Measures blocks that are read in different ways.
+///
+/// # Errors
+/// The video cannot be made, or a run failed.
+pub fn cidl(arguments: &CidlArguments) -> anyhow::Result<Outcome> {
     let bundle = arguments.run.model.open()?;
     if arguments.steps < 2 {
         bail!(
@@ -88,7 +81,10 @@ fn cidl(arguments: &CidlArguments) -> anyhow::Result<Outcome> {
 }
 
 /// The video that is made again and again.
-fn request(
+///
+/// # Errors
+/// The model cannot make it.
+pub(super) fn request(
     arguments: &RunArguments,
     bundle: &ModelBundle,
     steps: Option<usize>,
@@ -123,7 +119,7 @@ fn print<T: Serialize>(
     let machine = Machine::this();
     let model = &bundle.generation().name;
     let (dtype, device) = (arguments.model.dtype.as_str(), arguments.model.device.to_string());
-    if arguments.json {
+    if arguments.repeat.json {
         let line = serde_json::json!({
             "machine": machine,
             "model": model,
@@ -135,15 +131,11 @@ fn print<T: Serialize>(
         result(&line.to_string());
         return Ok(Outcome::Done);
     }
-    let memory = machine.memory_bytes as f64 / 1e9;
-    result(&format!(
-        "{}, {} cores, {memory:.1} GB; {model} in {dtype}",
-        machine.cpu, machine.cores
-    ));
+    result(&format!("{machine}; {model} in {dtype}"));
     let size = request.video_settings().size;
     result(&format!(
         "{size}, {} steps; medians of {} runs",
-        request.sampling.steps, arguments.repeat
+        request.sampling.steps, arguments.repeat.runs
     ));
     result(text().trim_end());
     Ok(Outcome::Done)
@@ -159,18 +151,11 @@ struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// A runner that makes so many runs before all others.
     fn new(arguments: &'a RunArguments, runs_before: usize) -> Self {
-        let bar = ProgressBar::new(0);
-        let style =
-            ProgressStyle::with_template("{pos} of {len} runs {wide_bar} {elapsed}, now: {msg}");
-        let bar = match style {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        };
-        Self { arguments, bar, runs_before }
+        Self { arguments, bar: run_bar(0), runs_before }
     }
 
     fn run_all(&mut self, tasks: &[NamedTask]) -> anyhow::Result<Vec<Series>> {
-        let repeat = self.arguments.repeat.get();
+        let repeat = self.arguments.repeat.runs.get();
         self.bar.set_length((self.runs_before + repeat * tasks.len()) as u64);
         let series = run_interleaved(tasks, repeat, |_, task| self.run_one(task));
         self.bar.finish_and_clear();
@@ -179,40 +164,10 @@ impl<'a> Runner<'a> {
 
     fn run_one(&self, task: &NamedTask) -> anyhow::Result<Measurement> {
         self.bar.set_message(task.name.clone());
-        let measurement = in_own_process(&self.arguments.model, &task.task)
+        let process = ProcessTask::Measure(Box::new(task.task.clone()));
+        let measurement = in_own_process(&self.arguments.model, &process)
             .with_context(|| format!("the run `{}` failed", task.name))?;
         self.bar.inc(1);
         Ok(measurement)
     }
-}
-
-fn in_own_process(model: &ModelArguments, task: &BenchTask) -> anyhow::Result<Measurement> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
-    command.args(["bench", "one", "--dtype", model.dtype.as_str(), "--device"]);
-    command.arg(model.device.to_string());
-    if let Some(folder) = &model.folder {
-        command.arg("--model").arg(folder);
-    }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&serde_json::to_vec(task)?)?;
-    }
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        // It has said why on standard error.
-        bail!("its process ended with {}", output.status);
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// The other side of [`in_own_process`].
-fn one(model: &ModelArguments) -> anyhow::Result<Outcome> {
-    let task: BenchTask = serde_json::from_reader(io::stdin().lock())?;
-    let bundle = model.open()?;
-    let device = model.device.open()?;
-    let measurement =
-        actix::System::new().block_on(measure(&bundle, model.dtype, &device, &task))?;
-    result(&serde_json::to_string(&measurement)?);
-    Ok(Outcome::Done)
 }
