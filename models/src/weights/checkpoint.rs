@@ -8,8 +8,12 @@ use std::path::{Component, Path, PathBuf};
 use candle_core::{DType, Device, Shape, Tensor};
 use serde::Deserialize;
 
+use super::gguf_header::MAGIC;
 use super::names::{official_name, official_shape};
-use super::{PytorchFile, SafetensorsFile, TensorInfo, TensorSource, WeightFile, missing_tensor};
+use super::{
+    BlockType, GgufFile, PytorchFile, SafetensorsFile, TensorInfo, TensorSource, WeightFile,
+    missing_tensor,
+};
 use crate::error::{ModelError, Result};
 
 /// File names that are looked for in a folder, best first; an index names the shards of a split checkpoint.
@@ -24,7 +28,10 @@ const FILE_NAMES: [&str; 8] = [
     "diffusion_pytorch_model.bin.index.json",
 ];
 
-/// The weights of one model part: one file or several, safetensors or PyTorch, under official names.
+/// The ending of a GGUF file, which may have any name: published ones tell model and quantisation in it.
+const GGUF_ENDING: &str = "gguf";
+
+/// The weights of one model part: one file or several, safetensors, PyTorch or GGUF, under official names.
 ///
 /// Opening reads headers only. Names and shapes that published files vary in are translated; see
 /// [`names`](super::names).
@@ -126,6 +133,11 @@ impl TensorSource for Checkpoint {
         self.tensors.get(name).map(|entry| entry.info.clone())
     }
 
+    fn quantised(&self, name: &str) -> Option<BlockType> {
+        let entry = self.tensors.get(name)?;
+        self.files[entry.file].quantised(&entry.stored_name)
+    }
+
     fn files(&self) -> Vec<WeightFile<'_>> {
         self.files.iter().flat_map(|file| file.files()).collect()
     }
@@ -176,13 +188,45 @@ impl ShardIndex {
     }
 }
 
-/// The weight file, or index of shards, in `folder`.
+/// The weight file, or index of shards, in `folder`: one of the usual names, or else the one GGUF file.
 fn weight_file(folder: &Path) -> Result<PathBuf> {
     let found = FILE_NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file());
-    found.ok_or_else(|| ModelError::MissingFile {
-        file: folder.join(FILE_NAMES[0]),
-        hint: format!("a model folder holds its weights as one of {}", FILE_NAMES.join(", ")),
-    })
+    if let Some(file) = found {
+        return Ok(file);
+    }
+    let mut gguf_files = gguf_files(folder)?;
+    match (gguf_files.pop(), gguf_files.pop()) {
+        (Some(file), None) => Ok(file),
+        (Some(file), Some(other)) => {
+            let others = gguf_files.len() + 1;
+            let reason = format!(
+                "it is one of several GGUF files in its folder ({} is another of {others}): keep one, unsplit",
+                other.display()
+            );
+            Err(ModelError::Config { file, reason })
+        }
+        _ => Err(ModelError::MissingFile {
+            file: folder.join(FILE_NAMES[0]),
+            hint: format!(
+                "a model folder holds its weights as one of {}, or as a GGUF file",
+                FILE_NAMES.join(", ")
+            ),
+        }),
+    }
+}
+
+/// The GGUF files in `folder`, by name.
+fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let io = |source| ModelError::Io { file: folder.to_path_buf(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let file = entry.map_err(io)?.path();
+        if file.extension().is_some_and(|ending| ending == GGUF_ENDING) && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Opens one file as what its first bytes say it is, whatever its name.
@@ -198,6 +242,10 @@ fn open_file(file: &Path) -> Result<Box<dyn TensorSource>> {
         |reason: &str| ModelError::CorruptFile { file: file.to_path_buf(), reason: reason.into() };
     if start.is_empty() {
         return Err(corrupt("it is empty"));
+    }
+    // Read as the length of a safetensors header, this would be more than that format allows.
+    if start.starts_with(MAGIC) {
+        return Ok(Box::new(GgufFile::open(file)?));
     }
     // The length of a safetensors header, in the first 8 bytes, may look like any of the marks below.
     if start.get(8) == Some(&b'{') {

@@ -3,13 +3,18 @@
 //! [`Weights`] is what model constructors see: a name prefix, a compute dtype and a device over some
 //! [`TensorSource`]. Nothing is read before a constructor asks for it, so a block costs its own bytes only.
 
+mod block_type;
 mod checkpoint;
 mod file_bytes;
+mod gguf_file;
+mod gguf_header;
+mod llama_cpp_names;
 mod load_group;
 pub mod names;
 mod pickle;
 mod pickle_scan;
 mod pytorch_file;
+mod quantised_tensor;
 mod recorder;
 mod safetensors_file;
 mod stored_tensor;
@@ -24,7 +29,10 @@ use candle_core::{DType, Device, Shape, Tensor};
 use self::file_bytes::FileBytes;
 use crate::error::{ModelError, Result};
 
+pub use block_type::BlockType;
 pub use checkpoint::Checkpoint;
+pub use gguf_file::GgufFile;
+pub(crate) use gguf_header::{Encoding, SHAPE_KEY};
 pub use load_group::LoadGroup;
 pub use pytorch_file::PytorchFile;
 pub use recorder::ParameterRecorder;
@@ -36,7 +44,7 @@ pub use validate::{CheckpointMismatch, validate};
 pub struct TensorInfo {
     /// Shape as stored.
     pub shape: Vec<usize>,
-    /// Dtype as stored.
+    /// Dtype as stored; of quantised tensors f32, which holds all that their blocks say.
     pub dtype: DType,
     /// Bytes as stored.
     pub stored_bytes: u64,
@@ -60,6 +68,11 @@ pub trait TensorSource: Send + Sync {
 
     /// Hears that what was read is kept in a layout of so many elements more. Of use to a source that measures.
     fn note_larger_layout(&self, _more_elements: usize) {}
+
+    /// As what the tensor is quantised; `None` when its numbers are stored as they are, or there is no such tensor.
+    fn quantised(&self, _name: &str) -> Option<BlockType> {
+        None
+    }
 
     /// The files behind this source; none for sources that are no files.
     fn files(&self) -> Vec<WeightFile<'_>> {

@@ -3,6 +3,8 @@
 //! Each part of the model asks for its parameters by one official name; a [`Checkpoint`](super::Checkpoint)
 //! translates what it finds in a file.
 
+use super::llama_cpp_names::official_t5_name;
+
 /// The token embedding of T5 under its official name.
 const TOKEN_EMBEDDING: &str = "shared.weight";
 
@@ -22,10 +24,14 @@ const OLD_PROJECTIONS: [(&str, &str); 4] =
 /// The official name of the tensor that a file holds as `stored`. `has` tells which names the file has.
 ///
 /// # Source
-/// Hugging Face T5 files, which tie two embeddings; diffusers before 0.14 for the VAE's mid-block attention.
+/// Hugging Face T5 files, which tie two embeddings; llama.cpp's names for T5; diffusers before 0.14 for the VAE's mid-block
+/// attention.
 pub(super) fn official_name(stored: &str, has: impl Fn(&str) -> bool) -> String {
     if stored == ENCODER_TOKEN_EMBEDDING && !has(TOKEN_EMBEDDING) {
         return TOKEN_EMBEDDING.to_string();
+    }
+    if let Some(official) = official_t5_name(stored) {
+        return official;
     }
     for (old, new) in OLD_PROJECTIONS {
         for kind in ["weight", "bias"] {

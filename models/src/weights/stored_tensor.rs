@@ -21,12 +21,19 @@ pub(super) struct StoredTensor<'a> {
 }
 
 /// Where in a file a tensor's bytes may lie.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
     /// Of the first element.
     pub(super) start: u64,
     /// From there on.
     pub(super) bytes: u64,
+}
+
+impl Extent {
+    /// Behind the last byte; `None` when no file is that long.
+    pub(super) fn end(self) -> Option<u64> {
+        self.start.checked_add(self.bytes)
+    }
 }
 
 impl<'a> StoredTensor<'a> {
@@ -221,7 +228,7 @@ fn row_major_strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// More axes than any parameter has; few enough to go through them by recursion.
-const MOST_AXES: usize = 8;
+pub(super) const MOST_AXES: usize = 8;
 
 /// Bytes of all elements; `None` when that overflows, or would but for an empty axis, or there are too many axes.
 fn stored_bytes(shape: &[usize], dtype: DType) -> Option<usize> {
