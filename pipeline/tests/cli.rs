@@ -311,3 +311,37 @@ fn a_made_up_model_can_be_packed_verified_and_used() {
     let (code, stdout, _) = run(&["pack", "--verify", "packed"]);
     assert_eq!((code, stdout.as_str()), (Some(1), "vae/config.json is not what was written\n"));
 }
+
+#[test]
+fn the_model_in_the_program_can_be_quantised_measured_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = sora(folder.path()).args(arguments).output().unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, stdout, stderr) = run(&["quantize", "--type", "q8_0", "--out", "small"]);
+    assert_eq!((code, stdout.as_str()), (Some(0), "small\n"), "{stderr}");
+    assert!(stderr.contains("stdit3: 84 tensors in Q8_0\n"), "{stderr}");
+    let (code, _, stderr) = run(&["pack", "--verify", "small"]);
+    assert_eq!(code, Some(0), "{stderr}");
+
+    let compared = ["verify", "--model", "small", "--against", "embedded", "--device", "cpu"];
+    let (code, stdout, stderr) = run(&compared);
+    assert_eq!(code, Some(0), "{stderr}");
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert!(lines[0].starts_with("t5 ") && lines[1].starts_with("stdit3 "), "{stdout}");
+    assert!(lines.iter().all(|line| line.ends_with("pass") && line.contains("Q8_0")), "{stdout}");
+    let (code, stdout, _) = run(&[&compared[..], &["--json"]].concat());
+    let network: Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((code, &network["passed"]), (Some(0), &true.into()));
+    assert!(network["worst_relative"].as_f64().unwrap() < 0.01, "{network}");
+    let (code, _, stderr) = run(&["verify", "--model", "small"]);
+    assert!(code == Some(2) && stderr.contains("--against"), "{stderr}");
+
+    let video = ["generate", "a ball", "--steps", "2", "--model", "small", "-o", "a.gif"];
+    let (code, stdout, stderr) = run(&[&video[..], &["--device", "cpu"]].concat());
+    assert_eq!((code, stdout.as_str()), (Some(0), "a.gif\n"), "{stderr}");
+    let (code, _, stderr) = run(&["quantize", "--model", "small", "--type", "q4_k", "--out", "x"]);
+    assert!(code == Some(2) && stderr.contains("quantised already"), "{stderr}");
+    assert!(!folder.path().join("x").exists() && !folder.path().join("x.partial").exists());
+}

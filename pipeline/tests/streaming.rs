@@ -11,6 +11,7 @@ use candle_core::{DType, Device};
 use sora_actors::messages::{GenerationRequest, JobEvent};
 use sora_actors::{StageError, StageErrorKind, StageName};
 use sora_models::bundle::ModelBundle;
+use sora_models::checkpoint_tools::{Packing, Quantization, QuantizedType, StorageDtype};
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::{LeapRule, SamplingSettings};
 use sora_models::stdit3::MergeSteps;
@@ -132,6 +133,40 @@ async fn bits_do_not_depend_on_what_stays_in_memory() {
             assert_eq!(held_after_the_end(&pipeline).await, 0, "{case}");
         }
     }
+}
+
+#[actix::test]
+async fn quantised_weights_stream_to_the_bits_of_the_same_weights_dense_and_resident() {
+    let folder = tempfile::tempdir().unwrap();
+    let (quantised, dense) = (folder.path().join("quantised"), folder.path().join("dense"));
+    let quantization = Quantization {
+        quantized_type: QuantizedType::Q8_0,
+        parts: Quantization::PARTS.to_vec(),
+        replace: false,
+    };
+    let embedded = ModelBundle::embedded().unwrap();
+    quantization.write(&embedded, &quantised, &mut |_, _| {}).unwrap();
+    let packing = Packing { dtype: Some(StorageDtype::F32), replace: false };
+    packing.write(&quantised, &dense, &mut |_, _| {}).unwrap();
+
+    let (bundle, requests) = (ModelBundle::open(&quantised).unwrap(), requests());
+    let dense = ModelBundle::open(&dense).unwrap();
+    let expected = all_pixels(&start(&dense, 1, MemoryLimits::default()), &requests).await;
+    let original = all_pixels(&start(&embedded, 1, MemoryLimits::default()), &requests).await;
+    assert!(expected != original, "nothing was quantised");
+    for (workers, retain) in [(1, true), (1, false), (2, false)] {
+        let memory = MemoryLimits { retain, ..MemoryLimits::default() };
+        let pipeline = start(&bundle, workers, memory);
+        assert!(all_pixels(&pipeline, &requests).await == expected, "{workers} {retain}");
+        assert_eq!(held_after_the_end(&pipeline).await, 0);
+    }
+    // What is read is what is stored: 34 bytes for 32 weights, beside norms and biases in f16.
+    let bytes =
+        |bundle: &ModelBundle| ModelMemory::of(bundle, DType::F32, &Device::Cpu).unwrap().stdit3;
+    let (few, many) = (bytes(&bundle), bytes(&embedded));
+    assert_eq!(few.resident_bytes, many.resident_bytes);
+    let share = few.stored_bytes as f64 / many.stored_bytes as f64;
+    assert!((0.53..0.54).contains(&share), "{share}");
 }
 
 #[actix::test]

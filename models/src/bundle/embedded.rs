@@ -39,7 +39,7 @@ impl ModelBundle {
             text!("generation_config.json"),
             &location.join("generation_config.json"),
         )?;
-        let tokenizer = file!("t5/tokenizer.json").to_vec();
+        let tokenizer = text!("t5/tokenizer.json").to_string();
         let t5 = part(&location, "t5", text!("t5/config.json"), file!("t5/model.safetensors"))?;
         let stdit3 = part(
             &location,

@@ -40,7 +40,7 @@ pub struct ModelBundle {
     t5_config: T5Config,
     stdit3_config: Stdit3Config,
     vae_config: VaeConfig,
-    tokenizer_json: Vec<u8>,
+    tokenizer_json: String,
     tokenizer: PromptTokenizer,
     t5: BundlePart,
     stdit3: BundlePart,
@@ -70,13 +70,13 @@ impl ModelBundle {
         let tokenizer = read_text(&tokenizer_file, "the text encoder's tokenizer belongs there")?;
         let [t5, stdit3, vae] =
             PartName::ALL.map(|name| BundlePart::open(&folder.join(name.folder())));
-        Self::new(folder.to_path_buf(), generation, tokenizer.into_bytes(), [t5?, stdit3?, vae?])
+        Self::new(folder.to_path_buf(), generation, tokenizer, [t5?, stdit3?, vae?])
     }
 
     fn new(
         location: PathBuf,
         generation: GenerationConfig,
-        tokenizer_json: Vec<u8>,
+        tokenizer_json: String,
         [t5, stdit3, vae]: [BundlePart; 3],
     ) -> Result<Self> {
         let t5_config = T5Config::from_json(&t5.config_json, &t5.config_file)?;
@@ -107,7 +107,7 @@ impl ModelBundle {
             ModelError::Config { file, reason }
         })?;
         let tokenizer = PromptTokenizer::from_bytes(
-            &tokenizer_json,
+            tokenizer_json.as_bytes(),
             &location.join("t5/tokenizer.json"),
             &t5_config,
             stdit3_config.model_max_length,
@@ -151,6 +151,11 @@ impl ModelBundle {
     /// The sizes of the text encoder.
     pub fn t5_config(&self) -> &T5Config {
         &self.t5_config
+    }
+
+    /// The text of `tokenizer.json`.
+    pub fn tokenizer_json(&self) -> &str {
+        &self.tokenizer_json
     }
 
     /// The parameters of a network by when they are needed.
@@ -199,7 +204,7 @@ impl ModelBundle {
     pub fn fingerprint(&self) -> Result<String> {
         let mut fingerprint = Fingerprint::default();
         fingerprint.add("generation_config", format!("{:?}", self.generation).as_bytes());
-        fingerprint.add("tokenizer.json", &self.tokenizer_json);
+        fingerprint.add("tokenizer.json", self.tokenizer_json.as_bytes());
         for name in PartName::ALL {
             fingerprint.add_part(name, self.part(name))?;
         }

@@ -30,7 +30,8 @@ impl Checksums {
         let file = folder.join(CHECKSUM_FILE);
         let text = fs::read_to_string(&file).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
-                let hint = "only folders written by `sora pack` have one".to_string();
+                let hint =
+                    "only folders written by `sora pack` or `sora quantize` have one".to_string();
                 ModelError::MissingFile { file: file.clone(), hint }
             }
             _ => ModelError::Io { file: file.clone(), source },

@@ -70,6 +70,33 @@ pub enum ToolError {
         /// The value.
         value: f64,
     },
+
+    /// A tensor that is quantised already, where its numbers are needed as they were.
+    #[error(
+        "{}: tensor `{tensor}` is quantised already: start from the original, or choose f16, bf16 or f32 to pack its values",
+        file.display()
+    )]
+    Quantised {
+        /// The checkpoint.
+        file: PathBuf,
+        /// The official parameter name.
+        tensor: String,
+    },
+
+    /// A value that no quantised block can hold.
+    #[error(
+        "{}: tensor `{tensor}` holds {value:e}, which quantised weights cannot hold: the file is damaged, or \
+         this network is not for quantising",
+        file.display()
+    )]
+    NotQuantisable {
+        /// The checkpoint.
+        file: PathBuf,
+        /// The official parameter name.
+        tensor: String,
+        /// The value.
+        value: f32,
+    },
 }
 
 /// Bytes as people read them, and to the last one: `12.73 GB (12728123456 bytes)`.

@@ -1,5 +1,6 @@
 //! Writing model folders: random weights ([`Synthesis`]) to rehearse with, and other models' weights rewritten for
-//! streaming ([`Packing`]). A part of a model needs no folder: [`RandomSource`] makes its weights up in memory.
+//! streaming ([`Packing`]) or quantised ([`Quantization`]). A part of a model needs no folder: [`RandomSource`] makes its
+//! weights up in memory.
 //!
 //! Weights pass through in pieces, so a folder may be far larger than memory. A folder carries its name only when it
 //! is complete and on the disk.
@@ -7,11 +8,14 @@
 mod checksums;
 mod disk_space;
 mod error;
+mod gguf_writer;
 mod new_file;
 mod pack;
 mod preset;
+mod quantize;
 mod random_source;
 mod random_weights;
+mod resumable;
 mod safetensors_writer;
 mod staged_folder;
 mod storage_dtype;
@@ -24,6 +28,7 @@ use std::path::Path;
 pub use error::{Result, ToolError};
 pub use pack::{Damage, Packed, Packing, verify};
 pub use preset::Preset;
+pub use quantize::{PartSummary, Quantization, Quantized, QuantizedType, Treatment};
 pub use random_source::RandomSource;
 pub use storage_dtype::StorageDtype;
 pub use synth::Synthesis;

@@ -19,8 +19,16 @@ pub(super) struct StagedFolder {
 }
 
 /// Everything that a model folder may hold. Nothing else is ever removed.
-const MODEL_ENTRIES: [&str; 7] =
-    ["t5", "stdit3", "vae", "generation_config.json", "README.md", "pack.json", "SHA256SUMS"];
+const MODEL_ENTRIES: [&str; 8] = [
+    "t5",
+    "stdit3",
+    "vae",
+    "generation_config.json",
+    "README.md",
+    "pack.json",
+    "quantize.json",
+    "SHA256SUMS",
+];
 
 const LOCK_FILE: &str = ".lock";
 
@@ -113,6 +121,20 @@ impl StagedFolder {
     pub(super) fn discard(self) -> Result<()> {
         self.clear()?;
         fs::remove_dir_all(&self.partial).map_err(|source| write_error(&self.partial, source))
+    }
+}
+
+/// A model cannot be written over itself.
+///
+/// # Errors
+/// [`ToolError::FolderTaken`] when `source` lies in `folder`.
+pub(super) fn check_apart(source: &Path, folder: &Path) -> Result<()> {
+    let resolved = |path: &Path| fs::canonicalize(path).ok();
+    match (resolved(source), resolved(folder)) {
+        (Some(source), Some(target)) if source.starts_with(&target) => {
+            Err(taken(folder, "the model to read is in it; choose another name"))
+        }
+        _ => Ok(()),
     }
 }
 

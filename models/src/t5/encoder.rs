@@ -57,11 +57,13 @@ pub struct T5Encoder {
 }
 
 /// Texts on their way through the blocks.
+#[derive(Clone)]
 pub struct T5Pass {
     batches: Vec<BatchState>,
     blocks_done: usize,
 }
 
+#[derive(Clone)]
 struct BatchState {
     /// `[B, L, d_model]`
     hidden: Tensor,

@@ -1,5 +1,7 @@
 //! Golden cases: recorded inputs, intermediates and outputs of the reference implementation, run through this crate.
 //!
+//! Beside that, [`compare_quantised`] measures what quantised weights cost.
+//!
 //! A case is a folder with `case.json` and `tensors.safetensors`; `kind` in the former selects the procedure: see
 //! [`find_cases`] and [`run_case`].
 
@@ -8,6 +10,7 @@ mod compare;
 mod conditioning;
 mod diffusion;
 mod end_to_end;
+mod quantised;
 mod sampling;
 mod tables;
 mod text;
@@ -25,6 +28,7 @@ use self::compare::Comparison;
 
 pub use case::{Case, Tolerance};
 pub use compare::{CaseCheck, Deviation};
+pub use quantised::{BlockDeviation, NetworkDeviation, compare_quantised};
 
 /// What became of one case.
 pub struct CaseReport {

@@ -16,7 +16,7 @@ const PIECE_BYTES: usize = 8 << 20;
 ///
 /// # Errors
 /// The checkpoint cannot be read, a value does not fit the dtype, or those of `take`.
-pub(super) fn copy(
+pub(in crate::checkpoint_tools) fn copy(
     source: &Checkpoint,
     tensor: &PlannedTensor,
     mut take: impl FnMut(&[u8]) -> Result<()>,

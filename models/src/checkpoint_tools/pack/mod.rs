@@ -5,7 +5,7 @@
 //! blocks, a decoder) is a shard of its own, listed in an index as Hugging Face does it: its bytes are contiguous,
 //! in the order of use, and begin with a page. A shard is also what a stopped run goes on with.
 
-mod copy;
+pub(super) mod copy;
 mod plan;
 mod verify;
 
@@ -13,17 +13,17 @@ use std::fs;
 use std::path::Path;
 
 use self::plan::{ALIGNMENT, PackPlan};
-use super::checksums::{self, Checksums};
 use super::error::{Result, ToolError};
 use super::new_file::NewFile;
+use super::resumable::ResumableFolder;
 use super::safetensors_writer::SafetensorsWriter;
-use super::staged_folder::{StagedFolder, write_error};
+use super::staged_folder::{StagedFolder, check_apart, write_error};
 use super::storage_dtype::StorageDtype;
 use super::weight_files::{self, PlannedFile};
-use super::{Progress, disk_space, pretty_json, write_text};
-use crate::bundle::ModelBundle;
+use super::{Progress, disk_space};
+use crate::bundle::{ModelBundle, PartName};
 use crate::error::ModelError;
-use crate::weights::Checkpoint;
+use crate::weights::{Checkpoint, TensorSource};
 
 pub use verify::{Damage, verify};
 
@@ -63,6 +63,9 @@ impl Packing {
         progress: &mut Progress<'_>,
     ) -> Result<Packed> {
         let bundle = ModelBundle::open(source)?;
+        if self.dtype.is_none() {
+            check_plain(&bundle)?;
+        }
         check_apart(source, folder)?;
         let plan = PackPlan::new(&bundle, self)?;
         let staged = StagedFolder::begin(folder, self.replace)?;
@@ -90,8 +93,7 @@ impl Packing {
 struct Run<'a> {
     plan: &'a PackPlan,
     source: &'a ModelBundle,
-    folder: &'a Path,
-    sums: Checksums,
+    folder: ResumableFolder<'a>,
     total_bytes: u64,
     kept_files: usize,
 }
@@ -103,26 +105,10 @@ impl<'a> Run<'a> {
         staged: &'a StagedFolder,
         replace: bool,
     ) -> Result<Self> {
-        let folder = staged.path();
-        let manifest_file = folder.join(MANIFEST_FILE);
-        let manifest = pretty_json(&manifest_file, &plan.manifest)?;
-        let sums = match fs::read_to_string(&manifest_file) {
-            Ok(earlier) if earlier == manifest => Checksums::read(folder).unwrap_or_default(),
-            _ if staged.is_empty()? || replace => Checksums::default(),
-            _ => {
-                let reason = "another model, or the same in another way, was being packed into it; \
-                              remove it, or replace it by --force";
-                let folder = folder.to_path_buf();
-                return Err(ToolError::FolderTaken { folder, reason: reason.into() });
-            }
-        };
-        if sums == Checksums::default() {
-            staged.clear()?;
-            write_text(&manifest_file, &manifest)?;
-        }
+        let folder = ResumableFolder::begin(staged, MANIFEST_FILE, &plan.manifest, replace)?;
         let files = plan.parts.iter().flat_map(|(_, files)| files);
         let total_bytes = files.map(PlannedFile::data_bytes).sum();
-        Ok(Self { plan, source, folder, sums, total_bytes, kept_files: 0 })
+        Ok(Self { plan, source, folder, total_bytes, kept_files: 0 })
     }
 
     fn write(&mut self, progress: &mut Progress<'_>) -> Result<()> {
@@ -141,7 +127,7 @@ impl<'a> Run<'a> {
         });
         let mut missing = Vec::new();
         for (path, part, file) in all {
-            if self.is_whole(&path)? {
+            if self.folder.is_whole(&path)? {
                 self.kept_files += 1;
                 report(file.data_bytes());
             } else {
@@ -149,34 +135,23 @@ impl<'a> Run<'a> {
             }
         }
         let missing_bytes = missing.iter().map(|(_, _, file)| file.data_bytes()).sum();
-        disk_space::require(self.folder, missing_bytes)?;
+        disk_space::require(self.folder.path(), missing_bytes)?;
         for (path, part, file) in missing {
             let source = &self.source.part(part).source;
-            let sum = write_file(source, file, &self.folder.join(&path), &mut report)?;
-            self.sums.insert(&path, sum);
-            self.sums.write(self.folder)?;
+            let sum = write_file(source, file, &self.folder.path().join(&path), &mut report)?;
+            self.folder.finished(&path, sum)?;
         }
         Ok(())
-    }
-
-    /// Whether an earlier run finished this file, and nothing happened to it since.
-    fn is_whole(&self, path: &str) -> Result<bool> {
-        let file = self.folder.join(path);
-        match self.sums.get(path).filter(|_| file.is_file()) {
-            Some(expected) => Ok(checksums::of_file(&file, |_| {})? == expected),
-            None => Ok(false),
-        }
     }
 
     /// Everything but weights.
     fn write_small_files(&mut self) -> Result<()> {
         for (part, files) in &self.plan.parts {
-            let folder = self.folder.join(part.folder());
+            let folder = self.folder.path().join(part.folder());
             fs::create_dir_all(&folder).map_err(|source| write_error(&folder, source))?;
             if let Some(index) = weight_files::index(files) {
                 let path = format!("{}/{}", part.folder(), weight_files::INDEX_FILE);
-                write_text(&self.folder.join(&path), &index)?;
-                self.insert_sum(&path)?;
+                self.folder.write_text(&path, &index)?;
             }
         }
         let copied =
@@ -187,21 +162,13 @@ impl<'a> Run<'a> {
         if self.source.location().join("generation_config.json").exists() {
             self.copy_text("generation_config.json")?;
         }
-        self.insert_sum(MANIFEST_FILE)?;
-        self.sums.write(self.folder)
+        self.folder.save()
     }
 
     fn copy_text(&mut self, path: &str) -> Result<()> {
         let file = self.source.location().join(path);
         let text = fs::read_to_string(&file).map_err(|source| ModelError::Io { file, source })?;
-        write_text(&self.folder.join(path), &text)?;
-        self.insert_sum(path)
-    }
-
-    fn insert_sum(&mut self, path: &str) -> Result<()> {
-        let sum = checksums::of_file(&self.folder.join(path), |_| {})?;
-        self.sums.insert(path, sum);
-        Ok(())
+        self.folder.write_text(path, &text)
     }
 }
 
@@ -225,14 +192,15 @@ fn write_file(
     writer.finish().map_err(refused)?.complete()
 }
 
-/// A model cannot be packed over itself.
-fn check_apart(source: &Path, folder: &Path) -> Result<()> {
-    let resolved = |path: &Path| fs::canonicalize(path).ok();
-    match (resolved(source), resolved(folder)) {
-        (Some(source), Some(target)) if source.starts_with(&target) => {
-            let reason = "the model to pack is in it; choose another name".to_string();
-            Err(ToolError::FolderTaken { folder: folder.to_path_buf(), reason })
+/// Safetensors files have no quantised tensors.
+fn check_plain(bundle: &ModelBundle) -> Result<()> {
+    for part in PartName::ALL {
+        let source = &bundle.part(part).source;
+        if let Some(tensor) =
+            source.names().into_iter().find(|name| source.quantised(name).is_some())
+        {
+            return Err(ToolError::Quantised { file: source.location().to_path_buf(), tensor });
         }
-        _ => Ok(()),
     }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Whether a packed model is still as it was written.
+//! Whether a packed or quantised model is still as it was written.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -16,7 +16,7 @@ pub enum Damage {
     Missing(String),
     /// Its bytes are not those that were written.
     Changed(String),
-    /// It was not written by the packing, but a loader may take it for the model's.
+    /// It was not written with the others, but a loader may take it for the model's.
     Unknown(String),
 }
 
@@ -25,15 +25,15 @@ impl Display for Damage {
         match self {
             Self::Missing(path) => write!(f, "{path} is missing"),
             Self::Changed(path) => write!(f, "{path} is not what was written"),
-            Self::Unknown(path) => write!(f, "{path} was not written by the packing"),
+            Self::Unknown(path) => write!(f, "{path} was not written with the others"),
         }
     }
 }
 
-/// Reads all files of the packed model in `folder` and compares them with their checksums.
+/// Reads all files of the packed or quantised model in `folder` and compares them with their checksums.
 ///
 /// # Errors
-/// It is no packed model, or a file cannot be read.
+/// It was written by another program, or a file cannot be read.
 pub fn verify(folder: &Path, progress: &mut Progress<'_>) -> Result<Vec<Damage>> {
     let sums = Checksums::read(folder)?;
     let length = |path: &str| fs::metadata(folder.join(path)).map_or(0, |file| file.len());
@@ -69,7 +69,7 @@ fn files(folder: &Path) -> Result<Vec<String>> {
     if folder.is_dir() {
         for entry in fs::read_dir(folder).map_err(refused)? {
             let name = entry.map_err(refused)?.file_name().to_string_lossy().into_owned();
-            if [".safetensors", ".bin", ".json"].iter().any(|end| name.ends_with(end)) {
+            if [".safetensors", ".bin", ".gguf", ".json"].iter().any(|end| name.ends_with(end)) {
                 names.push(name);
             }
         }

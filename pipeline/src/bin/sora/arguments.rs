@@ -7,7 +7,9 @@ mod eval;
 mod memory;
 mod pack;
 mod plan;
+mod quantize;
 mod synth;
+mod verify;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -32,7 +34,9 @@ pub use eval::EvalArguments;
 pub use memory::{MemoryArguments, free_bytes};
 pub use pack::PackArguments;
 pub use plan::PlanArguments;
+pub use quantize::QuantizeArguments;
 pub use synth::SynthArguments;
+pub use verify::{VerifyArguments, open_original};
 
 /// Makes short videos from text, on this machine.
 #[derive(Parser)]
@@ -83,7 +87,10 @@ pub enum Command {
     Synth(SynthArguments),
     /// Rewrite a model folder so that each block can be streamed, or check one that was
     Pack(PackArguments),
-    /// Check this build and device against recorded cases of the reference implementation
+    /// Write a model folder with quantised weights: half of the bytes to read, or a third
+    Quantize(QuantizeArguments),
+    /// Check this build and device against recorded cases of the reference implementation, or quantised weights against
+    /// the original
     Verify(VerifyArguments),
 }
 
@@ -234,22 +241,6 @@ impl ModelArguments {
             None => ModelBundle::embedded(),
         }
     }
-}
-
-/// What `sora verify` is told.
-#[derive(Args)]
-pub struct VerifyArguments {
-    /// Folder of recorded cases, or a single case
-    #[arg(value_name = "FOLDER")]
-    pub folder: PathBuf,
-
-    /// Where to compute: auto, cpu, metal or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: DeviceChoice,
-
-    /// Print a line of JSON for each case
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// The reference's seed.

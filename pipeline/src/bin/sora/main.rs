@@ -1,4 +1,4 @@
-//! The `sora` command: videos from prompts, their judgement, benchmarks, model folders, and a check of the models.
+//! The `sora` command: videos from prompts, their judgement, benchmarks, model folders, and checks of the models.
 
 mod arguments;
 mod bench;
@@ -13,12 +13,14 @@ mod pack;
 mod plan;
 mod print;
 mod prompts;
+mod quantize;
 mod report;
 mod request;
 mod resume;
 mod synth;
 mod tracing_output;
 mod verify;
+mod verify_quantised;
 mod write_model;
 
 use std::process::ExitCode;
@@ -62,6 +64,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Pack(arguments) => pack::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Synth(arguments) => synth::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }

@@ -1,4 +1,4 @@
-//! `sora verify`: this build on this device against recorded cases.
+//! `sora verify`: this build on this device against recorded cases, or quantised weights against the original.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -10,15 +10,21 @@ use sora_models::verify::{CaseReport, find_cases, run_case};
 
 use crate::arguments::VerifyArguments;
 use crate::exit::Outcome;
+use crate::verify_quantised;
 
-/// Runs every case and prints a line for each, then how many passed.
+/// Compares two models if they are given; otherwise runs every case and prints a line for each, then how many passed.
 ///
 /// # Errors
 /// There are no cases, the device cannot be used, or the lines cannot be written. A reader that has seen enough
 /// (`| head`) is no error: the remaining cases are not run.
 pub fn run(arguments: &VerifyArguments) -> anyhow::Result<Outcome> {
-    let cases = find_cases(&arguments.folder)?;
     let device = arguments.device.open()?;
+    if let (Some(model), Some(against)) = (&arguments.model, &arguments.against) {
+        return verify_quantised::run(model, against, &device, arguments.json);
+    }
+    // The command line's definition lets nothing else through.
+    let folder = arguments.folder.as_deref().context("a folder of cases is needed")?;
+    let cases = find_cases(folder)?;
     match run_all(&cases, &device, arguments.json) {
         Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(Outcome::Interrupted),
         outcome => outcome.context("cannot write to standard output"),
