@@ -98,6 +98,7 @@ impl QuantisedTensor<'_> {
         let bytes_of =
             |values: usize| values / self.block_type.block_values() * self.block_type.block_bytes();
         let mut all = vec![zero; runs.len() * length];
+        // Candle wants blocks at even addresses, where every allocator begins a buffer of a block or more.
         let mut blocks = vec![0u8; bytes_of(self.piece_values().min(length))];
         for (&run, values) in runs.iter().zip(all.chunks_mut(length.max(1))) {
             let mut offset = self.start + run as u64 * bytes_of(length) as u64;
