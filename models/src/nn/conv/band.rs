@@ -8,13 +8,6 @@ pub(super) struct Band<'a> {
     pub(super) channels: Vec<&'a mut [f32]>,
 }
 
-impl Band<'_> {
-    /// How many rows of so many values it has.
-    pub(super) fn rows(&self, row_length: usize) -> usize {
-        self.channels.first().map_or(0, |rows| rows.len() / row_length)
-    }
-}
-
 /// Splits `result` `[batch, out_channels, frames, rows, row_length]` into bands of `band_rows` rows, or less at the end of a
 /// frame.
 pub(super) fn split_into_bands(

@@ -126,7 +126,7 @@ fn pack_row(row: &[f32], width: Window, phase: usize, to: &mut [f32]) {
 
 /// At least so many values, and an odd number of cache lines: distances that are a power of two would put the
 /// channels of one position in the same few places of a cache.
-fn spread(values: usize) -> usize {
+pub(super) fn spread(values: usize) -> usize {
     const LINE: usize = 16;
     (values.div_ceil(LINE) | 1) * LINE
 }

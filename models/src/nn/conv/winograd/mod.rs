@@ -1,30 +1,35 @@
-//! Convolutions of 3x3 taps with four ninths of the multiplications.
+//! Convolutions of 3x3 taps with a quarter of the multiplications.
 //!
-//! Tiles of 2x2 outputs are transformed, multiplied with transformed weights position by position, and transformed back.
-//! Taps in time are further channels. Weights are transformed for each call: that takes a few hundredths of the call's
-//! time, and transformed weights would take 16/9 of the memory for as long as the network is loaded.
+//! Tiles of 4x4 outputs are transformed, multiplied with transformed weights position by position, and transformed back.
+//! Taps in time are further channels. Weights are transformed for each call, some output channels at a time: that takes a
+//! few hundredths of the call's time, and transformed weights would take four times the memory for as long as the network
+//! is loaded.
 //!
-//! The tiles of a frame start at its first row and column, whatever band they are computed in, so a value's bits depend on
-//! neither bands nor threads.
+//! The tiles of a frame start at its first row and column, whatever they are computed together with, so a value's bits
+//! depend on neither slabs nor threads.
 
+mod inputs;
 mod transforms;
+mod weights;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 use rayon::prelude::*;
 
-use self::transforms::{PRODUCTS, SIDE};
-use super::band::{Band, split_into_bands};
+use self::inputs::TransformedInputs;
+use self::transforms::{OUTPUTS, PRODUCTS, SIDE};
+use self::weights::TransformedWeights;
 use super::packed::PackedKernel;
+use super::patch::spread;
 use super::window::Window;
-use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile};
+use crate::nn::microkernel::{Tile, lanes, largest_tile};
 use crate::nn::simd::vectorised;
 
-/// Tiles of a band, about. Our choice: their transformed inputs are used with all weights while an outer cache holds them.
-const BAND_TILES: usize = 96;
-
-/// Output channels whose products are made before they are transformed back. Our choice: their sums stay in an inner cache
-/// beside one position's inputs.
-const GROUP_CHANNELS: usize = 64;
+/// What is in memory at a time, in values. Our choices, measured with the networks of full size: the transformed inputs of one
+/// position stay in a core's cache while all weights pass them, and weights are not transformed too often; all together
+/// stays small beside a network's weights.
+const POSITION_VALUES: usize = 1 << 18;
+const WEIGHT_VALUES: usize = 8 << 20;
+const PRODUCT_VALUES: usize = 8 << 20;
 
 /// With fewer channels on either side, the transforms take longer than what they save. Our choice, measured.
 const FEWEST_CHANNELS: usize = 32;
@@ -47,27 +52,24 @@ pub(super) struct WinogradConvolution<'a> {
     pub(super) output: [usize; 3],
 }
 
-/// Transformed weights: for each panel of output channels, and each position of a tile, `[channels and taps in time, rows]`.
-struct Weights {
-    values: Vec<f32>,
-    /// First output channel, rows and start of each panel.
-    panels: Vec<(usize, usize, usize)>,
+/// Some rows of tiles of all frames of one sample.
+struct Slab {
+    /// Frames, rows and columns of the input.
+    input: [usize; 3],
+    /// Zeros in front of the input along each axis.
+    zero_frames: usize,
+    zero_rows: usize,
+    zero_columns: usize,
+    first_tile_row: usize,
+    tile_rows: usize,
+    tile_columns: usize,
 }
 
-/// What a thread computes in.
-#[derive(Default)]
-struct Scratch {
-    /// One channel's rows of tiles, padded: `[2 * rows of tiles + 2, columns]`.
-    padded: Vec<f32>,
-    /// The same after the transform along the height, `[4, columns]`, and its even and odd columns.
-    turned: Vec<f32>,
-    columns: Vec<f32>,
-    /// Transformed inputs, `[16, channels and taps in time, tiles]`.
-    inputs: Vec<f32>,
-    /// Products of a group of output channels, `[16, channels, tiles]`.
-    products: Vec<f32>,
-    /// One channel's products after the transform along the height.
-    halves: Vec<f32>,
+impl Slab {
+    /// Tiles of a frame.
+    fn tiles(&self) -> usize {
+        self.tile_rows * self.tile_columns
+    }
 }
 
 impl WinogradConvolution<'_> {
@@ -76,239 +78,176 @@ impl WinogradConvolution<'_> {
         self.kernel.in_channels * self.kernel.windows[0].kernel
     }
 
-    fn transform_weights(&self) -> Weights {
-        let PackedKernel { in_channels, windows, .. } = self.kernel;
-        let (taps, depth) = (windows[0].kernel, self.depth());
-        let mut panels = Vec::new();
-        let mut start = 0;
-        for (channel, rows) in self.kernel.panels() {
-            panels.push((channel, rows, start));
-            start += PRODUCTS * depth * rows;
-        }
-        let mut values = vec![0f32; start];
-        let mut places = Vec::with_capacity(panels.len());
-        let mut rest = values.as_mut_slice();
-        for &(channel, rows, _) in &panels {
-            let (place, others) = rest.split_at_mut(PRODUCTS * depth * rows);
-            places.push((channel, rows, place));
-            rest = others;
-        }
-        places.into_par_iter().for_each(|(channel, rows, to)| {
-            let from = &self.kernel.phases[0].weights[channel * in_channels * taps * 9..];
-            let from = &from[..in_channels * taps * 9 * rows];
-            vectorised(|| match rows {
-                8 => transform_panel::<8>(from, depth, to),
-                6 => transform_panel::<6>(from, depth, to),
-                _ => transform_panel::<4>(from, depth, to),
-            });
-        });
-        Weights { values, panels }
-    }
-
-    fn compute(&self, x: &[f32], weights: &Weights, band: Band, scratch: &mut Scratch) {
-        let tile_columns = self.output[2].div_ceil(2);
-        let band_rows = band.rows(self.output[2]);
-        let tiles = band_rows.div_ceil(2) * tile_columns;
-        let level = self.kernel.level;
-        let pitch = tiles.next_multiple_of(lanes(level));
-        self.transform_inputs(x, &band, tiles, pitch, scratch);
-        let mut channels = band.channels;
-        let mut panels = weights.panels.as_slice();
-        while !panels.is_empty() {
-            let first = panels[0].0;
-            let count = panels.partition_point(|panel| panel.0 < first + GROUP_CHANNELS);
-            let (group, others) = panels.split_at(count);
-            let padded: usize = group.iter().map(|panel| panel.1).sum();
-            scratch.products.resize(PRODUCTS * padded * pitch, 0.0);
-            self.multiply(weights, group, padded, pitch, scratch);
-            let rest = channels.split_off(padded.min(channels.len()));
-            for (index, to) in channels.into_iter().enumerate() {
-                let bias = self.kernel.bias.as_ref().map_or(0.0, |bias| bias[first + index]);
-                let from = [index, padded, pitch];
-                vectorised(|| self.transform_back(from, bias, to, tile_columns, scratch));
-            }
-            (channels, panels) = (rest, others);
-        }
-    }
-
-    fn transform_inputs(
-        &self,
-        x: &[f32],
-        band: &Band,
-        tiles: usize,
-        pitch: usize,
-        scratch: &mut Scratch,
-    ) {
+    /// The slabs of one sample.
+    fn slabs(&self) -> impl Iterator<Item = Slab> {
         let [time, height, width] = self.kernel.windows;
-        let [frames, rows, columns] = self.input;
-        let tile_columns = self.output[2].div_ceil(2);
-        let padded_columns = 2 * tile_columns + 2;
-        let tile_rows = tiles / tile_columns;
-        let depth = self.depth();
-        scratch.padded.resize((2 * tile_rows + 2) * padded_columns, 0.0);
-        scratch.turned.resize(SIDE * padded_columns, 0.0);
-        scratch.columns.resize(padded_columns, 0.0);
-        scratch.inputs.resize(PRODUCTS * depth * pitch, 0.0);
-        let Scratch { padded, turned, columns: halves, inputs, .. } = scratch;
-        for channel in 0..self.kernel.in_channels {
-            for tap in 0..time.kernel {
-                let index = channel * time.kernel + tap;
-                let frame = (band.frame + tap).checked_sub(time.before).filter(|&f| f < frames);
-                let Some(frame) = frame else {
-                    for position in 0..PRODUCTS {
-                        inputs[(position * depth + index) * pitch..][..pitch].fill(0.0);
-                    }
-                    continue;
-                };
-                let first = (band.sample * self.kernel.in_channels + channel) * frames + frame;
-                let values = &x[first * rows * columns..][..rows * columns];
-                for (row, to) in padded.chunks_exact_mut(padded_columns).enumerate() {
-                    to.fill(0.0);
-                    let row = (band.first_row + row).checked_sub(height.before);
-                    if let Some(row) = row.filter(|&row| row < rows) {
-                        let length = columns.min(padded_columns - width.before);
-                        to[width.before..][..length]
-                            .copy_from_slice(&values[row * columns..][..length]);
-                    }
+        let [frames, rows, columns] = [self.input[0], self.output[1], self.output[2]];
+        let (all_rows, tile_columns) = (rows.div_ceil(OUTPUTS), columns.div_ceil(OUTPUTS));
+        let row_values = self.kernel.in_channels * (frames + time.before) * tile_columns;
+        let most = (POSITION_VALUES / row_values.max(1)).clamp(1, all_rows);
+        // As many rows in each, or nearly.
+        let most = all_rows.div_ceil(all_rows.div_ceil(most));
+        let input = self.input;
+        (0..all_rows).step_by(most).map(move |first_tile_row| Slab {
+            input,
+            zero_frames: time.before,
+            zero_rows: height.before,
+            zero_columns: width.before,
+            first_tile_row,
+            tile_rows: most.min(all_rows - first_tile_row),
+            tile_columns,
+        })
+    }
+
+    /// Panels whose transformed weights and products are in memory together, with so many tiles.
+    fn groups(&self, tiles: usize) -> Vec<Vec<(usize, usize)>> {
+        let by_weights = WEIGHT_VALUES / (PRODUCTS * self.depth());
+        let by_products = PRODUCT_VALUES / (PRODUCTS * tiles);
+        let mut groups: Vec<Vec<(usize, usize)>> = Vec::new();
+        for panel in self.kernel.panels() {
+            match groups.last_mut() {
+                Some(group) if panel.0 + panel.1 <= group[0].0 + by_weights.min(by_products) => {
+                    group.push(panel);
                 }
-                vectorised(|| {
-                    for tile_row in 0..tile_rows {
-                        let four = |row: usize| {
-                            &padded[(2 * tile_row + row) * padded_columns..][..padded_columns]
-                        };
-                        let [a, b, c, d] = four_parts(turned, padded_columns);
-                        transforms::inputs([four(0), four(1), four(2), four(3)], [a, b, c, d]);
-                        for (line, turned) in turned.chunks_exact(padded_columns).enumerate() {
-                            let at = index * pitch + tile_row * tile_columns;
-                            transform_line(turned, halves, inputs, |column| {
-                                (line * SIDE + column) * depth * pitch + at
-                            });
-                        }
-                    }
+                _ => groups.push(vec![panel]),
+            }
+        }
+        groups
+    }
+
+    /// Convolves one sample, `[in_channels, frames, rows, columns]`.
+    fn convolve(&self, x: &[f32], result: &mut [f32]) {
+        let [frames, rows, columns] = self.output;
+        let lanes = lanes(self.kernel.level);
+        for slab in self.slabs() {
+            let inputs = TransformedInputs::new(x, self.kernel.in_channels, &slab, lanes);
+            let tiles = frames * slab.tiles();
+            let mut channels: Vec<_> =
+                result.chunks_exact_mut(frames * rows * columns).enumerate().collect();
+            for group in self.groups(tiles) {
+                let weights = TransformedWeights::new(self.kernel, self.depth(), &group);
+                let products = self.multiply(&slab, &inputs, &weights);
+                let count = products.channels.min(channels.len());
+                let rest = channels.split_off(count);
+                channels.into_par_iter().for_each_init(Vec::new, |halves, (channel, to)| {
+                    let bias = self.kernel.bias.as_ref().map_or(0.0, |bias| bias[channel]);
+                    let index = channel - group[0].0;
+                    vectorised(|| self.transform_back(&slab, &products, index, bias, to, halves));
                 });
+                channels = rest;
             }
         }
     }
 
-    /// Products of all tiles with a group of output channels, position by position.
+    /// Products of all tiles of a slab with a group of output channels; each thread takes one position at a time.
     fn multiply(
         &self,
-        weights: &Weights,
-        group: &[(usize, usize, usize)],
-        padded: usize,
-        pitch: usize,
-        scratch: &mut Scratch,
-    ) {
-        let (level, depth) = (self.kernel.level, self.depth());
-        let (lanes, most_vectors) = (lanes(level), largest_tile(level).1);
-        for position in 0..PRODUCTS {
-            let inputs = &scratch.inputs[position * depth * pitch..][..depth * pitch];
-            let mut row = position * padded;
-            for &(_, rows, start) in group {
-                let weights = &weights.values[start + position * depth * rows..][..depth * rows];
-                for vector in (0..pitch / lanes).step_by(most_vectors) {
+        slab: &Slab,
+        inputs: &TransformedInputs,
+        weights: &TransformedWeights,
+    ) -> Products {
+        let (level, in_channels, depth) =
+            (self.kernel.level, self.kernel.in_channels, self.depth());
+        let lanes = lanes(level);
+        let vectors = (self.output[0] * slab.tiles()).div_ceil(lanes);
+        let pitch = spread(vectors * lanes);
+        let channels: usize = weights.panels.iter().map(|panel| panel.rows).sum();
+        let mut values = vec![0f32; PRODUCTS * channels * pitch];
+        let taps: Vec<_> =
+            (0..self.kernel.windows[0].kernel).map(|tap| tap * slab.tiles()).collect();
+        // Tiles as wide as one another: a narrow one at the end would be slow.
+        let width = vectors.div_ceil(vectors.div_ceil(largest_tile(level).1));
+        let positions = values.par_chunks_exact_mut(channels * pitch).enumerate();
+        positions.with_max_len(1).for_each(|(position, mut to)| {
+            let vectors_of_all = &inputs.values[position * in_channels * inputs.pitch..];
+            for panel in &weights.panels {
+                let scalars = &weights.values[panel.start + position * depth * panel.rows..];
+                let (sums, rest) = to.split_at_mut(panel.rows * pitch);
+                to = rest;
+                for vector in (0..vectors).step_by(width) {
                     Tile {
-                        scalars: weights,
-                        rows,
-                        vectors: &inputs[vector * lanes..],
-                        channels: depth,
-                        channel_pitch: pitch,
-                        taps: ONE_TAP,
-                        sums: &mut scratch.products[row * pitch + vector * lanes..],
+                        scalars: &scalars[..depth * panel.rows],
+                        rows: panel.rows,
+                        vectors: &vectors_of_all[vector * lanes..],
+                        channels: in_channels,
+                        channel_pitch: inputs.pitch,
+                        taps: &taps,
+                        sums: &mut sums[vector * lanes..],
                         sums_pitch: pitch,
-                        width: most_vectors.min(pitch / lanes - vector),
+                        width: width.min(vectors - vector),
                         add: false,
                     }
                     .compute(level);
                 }
-                row += rows;
             }
-        }
+        });
+        Products { values, channels, pitch }
     }
 
-    /// Writes one output channel's rows of a band from its products.
+    /// Writes a slab's rows of one output channel, `[frames, rows, columns]`, from its products.
     #[inline(always)]
     fn transform_back(
         &self,
-        [index, padded, pitch]: [usize; 3],
+        slab: &Slab,
+        products: &Products,
+        index: usize,
         bias: f32,
         to: &mut [f32],
-        tile_columns: usize,
-        scratch: &mut Scratch,
+        halves: &mut Vec<f32>,
     ) {
-        let columns = self.output[2];
-        scratch.halves.resize(2 * SIDE * tile_columns, 0.0);
-        let Scratch { products, halves, .. } = scratch;
-        for (tile_row, to) in to.chunks_mut(2 * columns).enumerate() {
-            let at = tile_row * tile_columns;
-            let product = |line: usize, column: usize| {
-                let position = line * SIDE + column;
-                &products[(position * padded + index) * pitch + at..][..tile_columns]
-            };
-            // Along the height: each of the four columns of a tile becomes two values.
-            let (upper, lower) = halves.split_at_mut(SIDE * tile_columns);
-            for column in 0..SIDE {
-                let place = column * tile_columns..(column + 1) * tile_columns;
-                transforms::sums(
-                    std::array::from_fn(|line| product(line, column)),
-                    [&mut upper[place.clone()], &mut lower[place]],
-                );
-            }
-            for (half, to) in [&*upper, &*lower].into_iter().zip(to.chunks_mut(columns)) {
-                let part = |column: usize| &half[column * tile_columns..][..tile_columns];
-                let values = part(0).iter().zip(part(1)).zip(part(2).iter().zip(part(3)));
-                let (pairs, last) = to.as_chunks_mut::<2>();
-                let mut values =
-                    values.map(|((a, b), (c, d))| [a + b + c + bias, b - c - d + bias]);
-                pairs.iter_mut().zip(&mut values).for_each(|(pair, value)| *pair = value);
-                if let ([last], Some([value, _])) = (last, values.next()) {
-                    *last = value;
+        let [_, rows, columns] = self.output;
+        let tile_columns = slab.tile_columns;
+        halves.resize(OUTPUTS * SIDE * tile_columns, 0.0);
+        for (frame, to) in to.chunks_exact_mut(rows * columns).enumerate() {
+            let tile_rows = to.chunks_mut(OUTPUTS * columns).skip(slab.first_tile_row);
+            for (tile_row, to) in tile_rows.take(slab.tile_rows).enumerate() {
+                let at = (frame * slab.tile_rows + tile_row) * tile_columns;
+                // Along the height: each of the six columns of a tile becomes four values.
+                for column in 0..SIDE {
+                    let six: [_; SIDE] = std::array::from_fn(|line| {
+                        products.tiles(line * SIDE + column, index, at, tile_columns)
+                    });
+                    let place = |row: usize| (row * SIDE + column) * tile_columns;
+                    transforms::sums_of_lines(six, halves, place);
+                }
+                for (row, to) in to.chunks_mut(columns).enumerate() {
+                    let six: [_; SIDE] = std::array::from_fn(|column| {
+                        &halves[(row * SIDE + column) * tile_columns..][..tile_columns]
+                    });
+                    write_row(six, bias, to);
                 }
             }
         }
     }
 }
 
-/// Transforms the weights `[depth, 9, rows]` of a panel into `[16, depth, rows]`.
-#[inline(always)]
-fn transform_panel<const ROWS: usize>(from: &[f32], depth: usize, to: &mut [f32]) {
-    let (from, _) = from.as_chunks::<ROWS>();
-    let (to, _) = to.as_chunks_mut::<ROWS>();
-    for (index, taps) in from.chunks_exact(9).enumerate() {
-        let lines: [_; 3] = std::array::from_fn(|line| {
-            transforms::weights([taps[line * 3], taps[line * 3 + 1], taps[line * 3 + 2]])
-        });
-        for column in 0..SIDE {
-            let four = transforms::weights([lines[0][column], lines[1][column], lines[2][column]]);
-            for (line, weights) in four.into_iter().enumerate() {
-                to[(line * SIDE + column) * depth + index] = weights;
-            }
-        }
+/// Products of a group of output channels, for each position `[channels, tiles]`.
+struct Products {
+    values: Vec<f32>,
+    channels: usize,
+    /// Distance between two channels.
+    pitch: usize,
+}
+
+impl Products {
+    fn tiles(&self, position: usize, channel: usize, first: usize, count: usize) -> &[f32] {
+        &self.values[(position * self.channels + channel) * self.pitch + first..][..count]
     }
 }
 
-/// Transforms a row of columns along the width, and writes it for each of the four columns of a tile where `place` says.
+/// Transforms six columns of some tiles into one row of the output.
 #[inline(always)]
-fn transform_line(row: &[f32], halves: &mut [f32], to: &mut [f32], place: impl Fn(usize) -> usize) {
-    let tiles = row.len() / 2 - 1;
-    let (even, odd) = halves.split_at_mut(tiles + 1);
-    let pairs = row.as_chunks::<2>().0.iter().zip(even.iter_mut().zip(odd.iter_mut()));
-    pairs.for_each(|(&[a, b], (even, odd))| (*even, *odd) = (a, b));
-    let difference = |to: &mut [f32], a: &[f32], b: &[f32]| {
-        to.iter_mut().zip(a.iter().zip(b)).for_each(|(to, (a, b))| *to = a - b);
-    };
-    difference(&mut to[place(0)..][..tiles], even, &even[1..]);
-    let sums = odd.iter().zip(&even[1..]);
-    to[place(1)..][..tiles].iter_mut().zip(sums).for_each(|(to, (a, b))| *to = a + b);
-    difference(&mut to[place(2)..][..tiles], &even[1..], odd);
-    difference(&mut to[place(3)..][..tiles], odd, &odd[1..]);
-}
-
-fn four_parts(values: &mut [f32], length: usize) -> [&mut [f32]; SIDE] {
-    let (a, rest) = values.split_at_mut(length);
-    let (b, rest) = rest.split_at_mut(length);
-    let (c, d) = rest.split_at_mut(length);
-    [a, b, c, d]
+fn write_row(six: [&[f32]; SIDE], bias: f32, to: &mut [f32]) {
+    let four = |tile: usize| transforms::sums(six.map(|line| line[tile])).map(|sum| sum + bias);
+    let (groups, last) = to.as_chunks_mut::<OUTPUTS>();
+    let whole = groups.len();
+    let six = six.map(|line| &line[..whole]);
+    for (tile, group) in groups.iter_mut().enumerate() {
+        *group = transforms::sums(six.map(|line| line[tile])).map(|sum| sum + bias);
+    }
+    if !last.is_empty() {
+        last.copy_from_slice(&four(whole)[..last.len()]);
+    }
 }
 
 impl CustomOp1 for WinogradConvolution<'_> {
@@ -329,12 +268,9 @@ impl CustomOp1 for WinogradConvolution<'_> {
         let out_channels = self.kernel.out_channels;
         let shape = Shape::from((self.batch, out_channels, frames, rows, columns));
         let mut result = vec![0f32; shape.elem_count()];
-        let weights = self.transform_weights();
-        let band_rows = 2 * (BAND_TILES / columns.div_ceil(2)).max(1);
-        let bands = split_into_bands(&mut result, out_channels, [frames, rows], columns, band_rows);
-        bands.into_par_iter().with_max_len(1).for_each_init(Scratch::default, |scratch, band| {
-            self.compute(x, &weights, band, scratch);
-        });
+        let sample = self.kernel.in_channels * self.input.iter().product::<usize>();
+        let results = result.chunks_exact_mut(out_channels * frames * rows * columns);
+        x.chunks_exact(sample).zip(results).for_each(|(x, result)| self.convolve(x, result));
         Ok((CpuStorage::F32(result), shape))
     }
 }
