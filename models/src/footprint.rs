@@ -6,7 +6,7 @@
 use candle_core::{DType, Device};
 
 use crate::error::Result;
-use crate::nn::ATTENTION_SLAB_SCORES;
+use crate::nn::{ATTENTION_SLAB_SCORES, convolution_workspace_bytes};
 use crate::sizes::VideoSize;
 use crate::stdit3::Stdit3Config;
 use crate::t5::T5Config;
@@ -37,6 +37,9 @@ const T5_SCORE_TENSORS: usize = 3;
 
 /// Tensors of the widest level of each of the decoder's networks that are alive together.
 const VAE_TENSORS: usize = 6;
+
+/// Taps of the decoder's largest kernels: three along each axis.
+const LARGEST_KERNEL_TAPS: usize = 27;
 
 /// Frames are decoded in groups whose widest tensor stays below this. Our choice: above the frames of a small model, below
 /// what matters beside a network's weights.
@@ -119,7 +122,10 @@ pub fn decoding_bytes(config: &VaeConfig, size: VideoSize, dtype: DType) -> Resu
     let attention = 2
         * ATTENTION_SLAB_SCORES.min((rows * columns).saturating_pow(2).saturating_mul(frames))
         * width;
-    Ok((VAE_TENSORS * temporal.max(spatial) + attention + 3 * latents) as u64)
+    let widest = temporal.max(spatial);
+    let largest_kernel = LARGEST_KERNEL_TAPS * config.temporal.widest().pow(2) * width;
+    let workspace = convolution_workspace_bytes(widest, largest_kernel);
+    Ok((VAE_TENSORS * widest + workspace + attention + 3 * latents) as u64)
 }
 
 /// How many frames to decode together: as many as the config says, but no more than memory is well spent on.

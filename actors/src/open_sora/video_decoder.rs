@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use candle_core::{DType, Device, Tensor};
 use sora_models::ModelError;
 use sora_models::footprint::{decoding_bytes, frames_at_once};
+use sora_models::nn::release_workspaces;
 use sora_models::probe::NoProbe;
 use sora_models::sizes::{SPATIAL_FACTOR, VideoSize};
 use sora_models::vae::{SpatialPass, VaeConfig, to_rgb8};
@@ -95,6 +96,7 @@ impl DecodeLatent for VideoDecoder {
 
     fn rest(&mut self) {
         self.parts.rest();
+        release_workspaces();
     }
 }
 

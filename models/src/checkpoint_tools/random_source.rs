@@ -47,29 +47,65 @@ impl TensorSource for RandomSource {
 
     fn read(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
         let weights = RandomWeights::of_part(self.seed, self.part, name, shape.dims());
-        match dtype {
-            DType::F32 => draw(&weights, StorageDtype::F32, f32::from_le_bytes, shape, device),
-            DType::F16 => draw(&weights, StorageDtype::F16, f16::from_le_bytes, shape, device),
-            DType::BF16 => draw(&weights, StorageDtype::Bf16, bf16::from_le_bytes, shape, device),
-            other => Err(ModelError::bad_input(format!(
-                "random weights in {}: expected f32, f16 or bf16",
-                other.as_str()
-            ))),
+        draw(&weights, 0, shape, dtype, device)
+    }
+
+    fn read_rows(
+        &self,
+        name: &str,
+        shape: &Shape,
+        rows: &[u32],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let &[height, ref row_shape @ ..] = shape.dims() else {
+            return self.read(name, shape, dtype, device);
+        };
+        let first = rows.first().map_or(0, |&row| row as usize);
+        let follow =
+            rows.iter().zip(first..height).filter(|&(&row, at)| row as usize == at).count();
+        let start = first * row_shape.iter().product::<usize>();
+        if follow != rows.len() || !RandomWeights::can_start_at(start) {
+            let rows = Tensor::new(rows, device)?;
+            return Ok(self.read(name, shape, dtype, device)?.index_select(&rows, 0)?);
         }
+        let weights = RandomWeights::of_part(self.seed, self.part, name, shape.dims());
+        let shape = Shape::from([&[rows.len()], row_shape].concat());
+        draw(&weights, start, &shape, dtype, device)
+    }
+}
+
+/// Draws a tensor whose first value is the weights' value `start`.
+fn draw(
+    weights: &RandomWeights,
+    start: usize,
+    shape: &Shape,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let place = (start, shape, device);
+    match dtype {
+        DType::F32 => draw_values(weights, StorageDtype::F32, f32::from_le_bytes, place),
+        DType::F16 => draw_values(weights, StorageDtype::F16, f16::from_le_bytes, place),
+        DType::BF16 => draw_values(weights, StorageDtype::Bf16, bf16::from_le_bytes, place),
+        other => Err(ModelError::bad_input(format!(
+            "random weights in {}: expected f32, f16 or bf16",
+            other.as_str()
+        ))),
     }
 }
 
 /// Draws the values straight into the tensor's own memory.
-fn draw<const SIZE: usize, T: WithDType>(
+fn draw_values<const SIZE: usize, T: WithDType>(
     weights: &RandomWeights,
     dtype: StorageDtype,
     value: fn([u8; SIZE]) -> T,
-    shape: &Shape,
-    device: &Device,
+    (start, shape, device): (usize, &Shape, &Device),
 ) -> Result<Tensor> {
-    let mut values: Vec<T> = Vec::with_capacity(shape.elem_count());
+    let elements = start..start + shape.elem_count();
+    let mut values: Vec<T> = Vec::with_capacity(elements.len());
     let drawn: Result<(), Infallible> =
-        weights.stream(shape.elem_count(), dtype, &mut vec![0; PIECE_BYTES], |piece| {
+        weights.stream(elements, dtype, &mut vec![0; PIECE_BYTES], |piece| {
             values.extend(piece.as_chunks::<SIZE>().0.iter().map(|bytes| value(*bytes)));
             Ok(())
         });
@@ -110,6 +146,21 @@ mod tests {
             assert_eq!(values(&written.unwrap()), values(&drawn.unwrap()), "{name}");
         }
         assert!(!drawn.has("rope.freqs"), "frequencies that follow from the config are not drawn");
+    }
+
+    #[test]
+    fn rows_are_those_of_the_whole_tensor() {
+        let source = RandomSource::new(PartName::T5, 1);
+        let shape = Shape::from((7, 6));
+        let whole = source.read("a.weight", &shape, DType::F32, &Device::Cpu).unwrap();
+        // Some that follow each other, from where values can be drawn and from where they cannot; others; and none.
+        for rows in [&[2u32, 3][..], &[1, 2], &[5, 0, 5], &[]] {
+            let found = source.read_rows("a.weight", &shape, rows, DType::F32, &Device::Cpu);
+            let expected: Vec<f32> =
+                rows.iter().flat_map(|&row| values(&whole.get(row as usize).unwrap())).collect();
+            assert_eq!(values(&found.unwrap()), expected, "{rows:?}");
+        }
+        assert!(source.read_rows("a.weight", &shape, &[7], DType::F32, &Device::Cpu).is_err());
     }
 
     #[test]

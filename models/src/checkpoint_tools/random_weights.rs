@@ -1,5 +1,7 @@
 //! Random weights that keep activations finite, made as fast as a disk takes them.
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 
 use super::storage_dtype::StorageDtype;
@@ -55,26 +57,32 @@ impl RandomWeights {
         Self::Uniform(UniformWeights { key: key(seed, name), half_width })
     }
 
-    /// Hands out all `elements` values as a file holds them, in pieces of at most `piece.len()` bytes.
+    /// Whether values can be handed out from this one on, without those before it.
+    pub(super) fn can_start_at(element: usize) -> bool {
+        element.is_multiple_of(LANES)
+    }
+
+    /// Hands out some of the values as a file holds them, in pieces of at most `piece.len()` bytes. The first of them must be
+    /// one that [`RandomWeights::can_start_at`] allows.
     ///
     /// # Errors
     /// Those of `take`.
     pub(super) fn stream<E>(
         &self,
-        elements: usize,
+        elements: Range<usize>,
         dtype: StorageDtype,
         piece: &mut [u8],
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         match self {
-            Self::Given(values) => take(&dtype.encode(values)),
-            Self::Constant(value) => take(&dtype.encode(&vec![*value; elements])),
+            Self::Given(values) => take(&dtype.encode(&values[elements])),
+            Self::Constant(value) => take(&dtype.encode(&vec![*value; elements.len()])),
             Self::Uniform(uniform) => {
                 let table = dtype.encode(&uniform.levels());
-                let mut left = elements * dtype.dtype().size_in_bytes();
+                let mut left = elements.len() * dtype.dtype().size_in_bytes();
                 let whole_groups = LANES * dtype.dtype().size_in_bytes();
                 let most = piece.len() / whole_groups * whole_groups;
-                let mut group = 0;
+                let mut group = (elements.start / LANES) as u64;
                 while left > 0 {
                     let piece = &mut piece[..left.min(most)];
                     group = match dtype {
@@ -146,7 +154,7 @@ mod tests {
             all.extend_from_slice(piece);
             Ok::<_, ()>(())
         };
-        weights.stream(shape.iter().product(), dtype, &mut vec![0; piece], take).unwrap();
+        weights.stream(0..shape.iter().product(), dtype, &mut vec![0; piece], take).unwrap();
         all
     }
 

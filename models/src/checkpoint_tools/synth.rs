@@ -125,7 +125,7 @@ impl Synthesis {
         for tensor in &file.tensors {
             let weights = self.weights(part, tensor);
             weights
-                .stream(tensor.elements(), self.dtype, piece, |bytes| {
+                .stream(0..tensor.elements(), self.dtype, piece, |bytes| {
                     writer.write(bytes)?;
                     report(bytes.len() as u64);
                     Ok(())

@@ -5,7 +5,7 @@
 
 use candle_core::Tensor;
 
-use super::rows::{ON_ONE_THREAD, is_plain, map_rows, sum_of};
+use super::rows::{ON_ONE_THREAD, is_plain, map_rows, sum_of, with_values};
 use crate::error::Result;
 
 /// GELU in its tanh form.
@@ -20,6 +20,26 @@ use crate::error::Result;
 /// `GELU(approximate="tanh")` of PyTorch, as `stdit3.py` and T5 v1.1 (`gelu_new`) use it.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     if is_plain(x) { map_values(x, gelu_value) } else { Ok(x.gelu()?) }
+}
+
+/// `gelu(gate) * x`.
+///
+/// # Shapes
+/// Both of one shape, to the same.
+///
+/// # Errors
+/// The shapes differ, or a tensor operation fails.
+pub fn gelu_gated(gate: &Tensor, x: &Tensor) -> Result<Tensor> {
+    if !is_plain(gate) || !is_plain(x) || gate.dims() != x.dims() {
+        return Ok((gelu(gate)? * x)?);
+    }
+    let length = x.dim(candle_core::D::Minus1)?;
+    with_values(x, |x| {
+        map_rows(gate, |index, row, result| {
+            let values = row.iter().zip(&x[index * length..]);
+            result.iter_mut().zip(values).for_each(|(y, (&gate, x))| *y = gelu_value(gate) * x);
+        })
+    })?
 }
 
 /// SiLU: `x * sigmoid(x)`.
@@ -131,6 +151,17 @@ mod tests {
         let inner = |x: f64| (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
         let gelu_of = |x: f64| x / (1.0 + (-2.0 * inner(x)).exp());
         assert_near(&gelu(&x).unwrap(), |x| if x < -10.0 { 0.0 } else { gelu_of(x) });
+    }
+
+    #[test]
+    fn a_gate_multiplies_what_it_lets_through() {
+        let x = Tensor::new(values(), &Device::Cpu).unwrap().narrow(0, 0, 8000).unwrap();
+        let (gate, x) = (x.reshape((80, 100)).unwrap(), x.affine(0.5, 1.0).unwrap());
+        let x = x.reshape((80, 100)).unwrap();
+        let expected = (gelu(&gate).unwrap() * &x).unwrap();
+        let off = (gelu_gated(&gate, &x).unwrap() - expected).unwrap().abs().unwrap();
+        assert_eq!(off.max_all().unwrap().to_scalar::<f32>().unwrap(), 0.0);
+        assert!(gelu_gated(&gate, &x.narrow(0, 0, 1).unwrap()).is_err());
     }
 
     #[test]

@@ -12,12 +12,14 @@ pub mod rope;
 mod rows;
 mod simd;
 
-pub use activation::{gelu, silu, softmax};
+pub use activation::{gelu, gelu_gated, silu, softmax};
 pub use attention::scaled_dot_product_attention;
 pub(crate) use attention::{
     AttentionScratch, HeadAttention, HeadRows, Preparation, SLAB_SCORES as ATTENTION_SLAB_SCORES,
+    biased_attention,
 };
-pub use conv::{CausalConv3d, Conv2d, DoublingConv2d, Window};
+pub(crate) use conv::workspace_bytes as convolution_workspace_bytes;
+pub use conv::{CausalConv3d, Conv2d, DoublingConv2d, Window, release_workspaces};
 pub use embeddings::{PositionScale, sin_cos_positions_2d, sinusoidal_embedding};
 pub use group_norm::GroupNorm;
 pub use linear::Linear;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::config::T5Config;
 use crate::error::Result;
-use crate::nn::{Linear, RmsNorm, gelu, scaled_dot_product_attention};
+use crate::nn::{Linear, RmsNorm, biased_attention, gelu_gated, scaled_dot_product_attention};
 use crate::weights::Weights;
 
 /// One block of the encoder, independent of the others.
@@ -65,7 +65,7 @@ impl T5Block {
     pub fn forward(&self, x: &Tensor, position_bias: &Tensor) -> Result<Tensor> {
         let x = (x + self.attend(&self.attention_norm.forward(x)?, position_bias)?)?;
         let normed = self.feed_forward_norm.forward(&x)?;
-        let hidden = (gelu(&self.gate.forward(&normed)?)? * self.up.forward(&normed)?)?;
+        let hidden = gelu_gated(&self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;
         Ok((x + self.down.forward(&hidden)?)?)
     }
 
@@ -75,6 +75,9 @@ impl T5Block {
             Ok(projected.reshape((batch, length, self.num_heads, ()))?.transpose(1, 2)?)
         };
         let (q, k, v) = (self.q.forward(x)?, self.k.forward(x)?, self.v.forward(x)?);
+        if let Some(attended) = biased_attention([&q, &k, &v], position_bias, self.num_heads)? {
+            return self.o.forward(&attended);
+        }
         // T5 does not scale by the head's width: its initialisation accounts for that.
         let attended = scaled_dot_product_attention(
             &heads(q)?,

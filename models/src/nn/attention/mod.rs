@@ -1,5 +1,6 @@
 //! Scaled dot-product attention, shared by every attention of the project.
 
+mod biased;
 mod rows;
 
 use candle_core::Tensor;
@@ -7,6 +8,7 @@ use candle_core::Tensor;
 use super::activation::softmax;
 use crate::error::Result;
 
+pub(crate) use biased::biased_attention;
 pub(crate) use rows::{AttentionScratch, HeadAttention, HeadRows, Preparation};
 
 /// Scores held at a time, in elements: 64 MiB in f32. Our choice: far above what a core's caches hold, so larger slabs

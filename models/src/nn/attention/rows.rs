@@ -31,6 +31,22 @@ pub(crate) struct Preparation<'a> {
     pub(crate) scale: f32,
 }
 
+/// What is added to scores, `[heads, queries of the sequence, keys]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Bias<'a> {
+    pub(crate) values: &'a [f32],
+    /// Values of a head.
+    pub(crate) pitch: usize,
+    /// Where the first query's keys start in a head.
+    pub(crate) start: usize,
+}
+
+impl<'a> Bias<'a> {
+    fn of_head(self, head: usize) -> &'a [f32] {
+        &self.values[head * self.pitch..][self.start..self.pitch]
+    }
+}
+
 /// Attention of several heads.
 pub(crate) struct HeadAttention<'a> {
     pub(crate) heads: usize,
@@ -71,6 +87,7 @@ impl HeadAttention<'_> {
         queries: HeadRows,
         [keys, values]: [HeadRows; 2],
         key_count: usize,
+        bias: Option<Bias>,
         to: &mut [f32],
         scratch: &mut AttentionScratch,
     ) {
@@ -79,7 +96,8 @@ impl HeadAttention<'_> {
             let start = head * self.head_size;
             let (keys, values) = (keys.from(start), values.from(start));
             vectorised(|| self.pack(keys, values, key_count, level, scratch));
-            self.attend_head(queries.from(start), key_count, head, to, level, scratch);
+            let bias = bias.map(|bias| bias.of_head(head));
+            self.attend_head(queries.from(start), key_count, head, bias, to, level, scratch);
         }
     }
 
@@ -116,6 +134,7 @@ impl HeadAttention<'_> {
         queries: HeadRows,
         key_count: usize,
         head: usize,
+        bias: Option<&[f32]>,
         to: &mut [f32],
         level: SimdLevel,
         scratch: &mut AttentionScratch,
@@ -141,6 +160,10 @@ impl HeadAttention<'_> {
             for first in (0..key_count).step_by(BLOCK_KEYS) {
                 let keys = BLOCK_KEYS.min(key_count - first);
                 self.score(first, keys, tile_rows, level, scratch);
+                if let Some(bias) = bias {
+                    let bias = bias[tile * tile_rows * key_count..].chunks_exact(key_count);
+                    scratch.add_bias(bias.take(rows), first, keys, panel_width(level));
+                }
                 scratch.weigh(keys, tile_rows, padded_size, panel_width(level));
                 self.mix(first, keys, tile_rows, level, scratch);
             }
@@ -228,6 +251,21 @@ impl Default for RunningSoftmax {
 }
 
 impl AttentionScratch {
+    /// Adds a bias to a block's scores; it gives a row of all keys for each query.
+    fn add_bias<'a>(
+        &mut self,
+        bias: impl Iterator<Item = &'a [f32]>,
+        first: usize,
+        keys: usize,
+        panel_width: usize,
+    ) {
+        let pitch = keys.next_multiple_of(panel_width);
+        for (scores, bias) in self.scores.chunks_exact_mut(pitch).zip(bias) {
+            let scores = scores[..keys].iter_mut();
+            scores.zip(&bias[first..]).for_each(|(score, bias)| *score += bias);
+        }
+    }
+
     /// Turns a block's scores into weights relative to the largest score so far, and brings what was mixed before to the
     /// same measure.
     fn weigh(&mut self, keys: usize, tile_rows: usize, padded_size: usize, panel_width: usize) {
@@ -238,8 +276,10 @@ impl AttentionScratch {
             for (row, softmax) in softmax.iter_mut().enumerate() {
                 let scores = &mut scores[row * pitch..][..keys];
                 let largest = scores.iter().copied().fold(softmax.largest, f32::max);
-                scores.iter_mut().for_each(|score| *score = exp(*score - largest));
-                let before = exp(softmax.largest - largest);
+                // Where a bias hides all keys so far, nothing is the largest.
+                let base = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
+                scores.iter_mut().for_each(|score| *score = exp(*score - base));
+                let before = exp(softmax.largest - base);
                 if softmax.sum > 0.0 && before != 1.0 {
                     let mixed = &mut mixed[row * padded_size..][..padded_size];
                     mixed.iter_mut().for_each(|value| *value *= before);
@@ -327,7 +367,7 @@ mod tests {
         let mut scratch = AttentionScratch::default();
         for _ in 0..2 {
             let [k, v] = [rows(&kv, 1), rows(&kv, 2)];
-            attention.attend(rows(&q, 0), [k, v], keys, &mut found, &mut scratch);
+            attention.attend(rows(&q, 0), [k, v], keys, None, &mut found, &mut scratch);
         }
         for (a, b) in found.iter().zip(&expected) {
             assert!((a - b).abs() < 1e-5, "{a} is not {b} with {queries} x {keys}");

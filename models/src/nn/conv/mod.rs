@@ -19,6 +19,8 @@ use super::simd::SimdLevel;
 use packed::PackedKernel;
 use plain::PlainKernel;
 pub use window::Window;
+pub use winograd::release_workspaces;
+pub(crate) use winograd::workspace_bytes;
 
 /// A convolution over `[time, height, width]`, in the fastest way that its device and dtype have.
 enum Kernel {

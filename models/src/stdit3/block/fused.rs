@@ -123,7 +123,7 @@ impl<'a> FusedBlock<'a> {
         let sequences = wide.chunks_exact(group.length * 3 * hidden);
         for (rows, to) in sequences.zip(mixed.chunks_exact_mut(group.length * hidden)) {
             let part = |part| HeadRows { values: rows, pitch: 3 * hidden, start: part * hidden };
-            heads.attend(part(0), [part(1), part(2)], group.length, to, attention);
+            heads.attend(part(0), [part(1), part(2)], group.length, None, to, attention);
         }
         projection.multiply(mixed, Activation::None, input, product);
         vectorised(|| {
@@ -167,7 +167,7 @@ impl<'a> FusedBlock<'a> {
         };
         let queries = HeadRows { values: mixed, pitch: hidden, start: 0 };
         let length = self.text.lengths[group.row];
-        heads.attend(queries, [part(0), part(1)], length, input, attention);
+        heads.attend(queries, [part(0), part(1)], length, None, input, attention);
         projection.multiply(input, Activation::None, mixed, product);
         for (merged, update) in group.merged.iter().zip(mixed.chunks_exact(hidden)) {
             for token in merged.first..merged.first + merged.targets {

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::Slab;
 use super::transforms::{self, OUTPUTS, PRODUCTS, SIDE};
+use super::{Slab, at_least};
 use crate::nn::conv::patch::spread;
 use crate::nn::simd::vectorised;
 
@@ -12,6 +12,7 @@ const SHARE_CHANNELS: usize = 8;
 
 /// For each position of a tile and each channel, all tiles of the slab, frame after frame: first those of the frames of zeros
 /// before the input, so that a tap in time reads at a fixed distance.
+#[derive(Default)]
 pub(super) struct TransformedInputs {
     pub(super) values: Vec<f32>,
     /// Distance between two channels.
@@ -30,12 +31,13 @@ struct Scratch {
 }
 
 impl TransformedInputs {
-    /// `x` is one sample, `[channels, frames, rows, columns]`.
-    pub(super) fn new(x: &[f32], channels: usize, slab: &Slab, lanes: usize) -> Self {
+    /// Takes in a slab of `x`, one sample, `[channels, frames, rows, columns]`.
+    pub(super) fn transform(&mut self, x: &[f32], channels: usize, slab: &Slab, lanes: usize) {
         let tiles = (slab.zero_frames + slab.input[0]) * slab.tiles();
         // The last tiles are read in whole vectors.
         let pitch = spread(tiles + lanes);
-        let mut values = vec![0f32; PRODUCTS * channels * pitch];
+        self.pitch = pitch;
+        let values = at_least(&mut self.values, PRODUCTS * channels * pitch);
         let mut shares: Vec<Vec<&mut [f32]>> = Vec::new();
         shares.resize_with(channels.div_ceil(SHARE_CHANNELS), Vec::new);
         for position in values.chunks_exact_mut(channels * pitch) {
@@ -56,7 +58,6 @@ impl TransformedInputs {
                 }
             },
         );
-        Self { values, pitch }
     }
 }
 
@@ -70,6 +71,9 @@ fn transform_channel(x: &[f32], slab: &Slab, mut to: Vec<&mut [f32]>, scratch: &
     six.resize(SIDE * padded, 0.0);
     turned.resize(SIDE * padded, 0.0);
     split.resize(OUTPUTS * (tile_columns + 1), 0.0);
+    for line in &mut to {
+        line[..slab.zero_frames * slab.tiles()].fill(0.0);
+    }
     for (frame, x) in x.chunks_exact(rows * columns).enumerate() {
         for tile_row in 0..slab.tile_rows {
             for (line, to) in six.chunks_exact_mut(padded).enumerate() {

@@ -11,6 +11,7 @@
 mod inputs;
 mod transforms;
 mod weights;
+mod workspace;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 use rayon::prelude::*;
@@ -18,18 +19,22 @@ use rayon::prelude::*;
 use self::inputs::TransformedInputs;
 use self::transforms::{OUTPUTS, PRODUCTS, SIDE};
 use self::weights::TransformedWeights;
+use self::workspace::Workspace;
 use super::packed::PackedKernel;
 use super::patch::spread;
 use super::window::Window;
 use crate::nn::microkernel::{Tile, lanes, largest_tile};
 use crate::nn::simd::vectorised;
 
+pub use self::workspace::release_workspaces;
+pub(crate) use self::workspace::workspace_bytes;
+
 /// What is in memory at a time, in values. Our choices, measured with the networks of full size: the transformed inputs of one
-/// position stay in a core's cache while all weights pass them, and weights are not transformed too often; all together
-/// stays small beside a network's weights.
+/// position stay in a core's cache while all weights pass them, weights are not transformed too often, and all together is
+/// small beside a network's weights.
 const POSITION_VALUES: usize = 1 << 18;
-const WEIGHT_VALUES: usize = 8 << 20;
-const PRODUCT_VALUES: usize = 8 << 20;
+const WEIGHT_VALUES: usize = 6 << 20;
+const PRODUCT_VALUES: usize = 6 << 20;
 
 /// With fewer channels on either side, the transforms take longer than what they save. Our choice, measured.
 const FEWEST_CHANNELS: usize = 32;
@@ -116,23 +121,24 @@ impl WinogradConvolution<'_> {
     }
 
     /// Convolves one sample, `[in_channels, frames, rows, columns]`.
-    fn convolve(&self, x: &[f32], result: &mut [f32]) {
+    fn convolve(&self, x: &[f32], result: &mut [f32], workspace: &mut Workspace) {
         let [frames, rows, columns] = self.output;
         let lanes = lanes(self.kernel.level);
+        let Workspace { inputs, weights, products } = workspace;
         for slab in self.slabs() {
-            let inputs = TransformedInputs::new(x, self.kernel.in_channels, &slab, lanes);
+            inputs.transform(x, self.kernel.in_channels, &slab, lanes);
             let tiles = frames * slab.tiles();
             let mut channels: Vec<_> =
                 result.chunks_exact_mut(frames * rows * columns).enumerate().collect();
             for group in self.groups(tiles) {
-                let weights = TransformedWeights::new(self.kernel, self.depth(), &group);
-                let products = self.multiply(&slab, &inputs, &weights);
+                weights.transform(self.kernel, self.depth(), &group);
+                self.multiply(&slab, inputs, weights, products);
                 let count = products.channels.min(channels.len());
                 let rest = channels.split_off(count);
                 channels.into_par_iter().for_each_init(Vec::new, |halves, (channel, to)| {
                     let bias = self.kernel.bias.as_ref().map_or(0.0, |bias| bias[channel]);
                     let index = channel - group[0].0;
-                    vectorised(|| self.transform_back(&slab, &products, index, bias, to, halves));
+                    vectorised(|| self.transform_back(&slab, products, index, bias, to, halves));
                 });
                 channels = rest;
             }
@@ -145,14 +151,16 @@ impl WinogradConvolution<'_> {
         slab: &Slab,
         inputs: &TransformedInputs,
         weights: &TransformedWeights,
-    ) -> Products {
+        products: &mut Products,
+    ) {
         let (level, in_channels, depth) =
             (self.kernel.level, self.kernel.in_channels, self.depth());
         let lanes = lanes(level);
         let vectors = (self.output[0] * slab.tiles()).div_ceil(lanes);
         let pitch = spread(vectors * lanes);
         let channels: usize = weights.panels.iter().map(|panel| panel.rows).sum();
-        let mut values = vec![0f32; PRODUCTS * channels * pitch];
+        (products.channels, products.pitch) = (channels, pitch);
+        let values = at_least(&mut products.values, PRODUCTS * channels * pitch);
         let taps: Vec<_> =
             (0..self.kernel.windows[0].kernel).map(|tap| tap * slab.tiles()).collect();
         // Tiles as wide as one another: a narrow one at the end would be slow.
@@ -181,7 +189,6 @@ impl WinogradConvolution<'_> {
                 }
             }
         });
-        Products { values, channels, pitch }
     }
 
     /// Writes a slab's rows of one output channel, `[frames, rows, columns]`, from its products.
@@ -222,6 +229,7 @@ impl WinogradConvolution<'_> {
 }
 
 /// Products of a group of output channels, for each position `[channels, tiles]`.
+#[derive(Default)]
 struct Products {
     values: Vec<f32>,
     channels: usize,
@@ -250,6 +258,14 @@ fn write_row(six: [&[f32]; SIDE], bias: f32, to: &mut [f32]) {
     }
 }
 
+/// The first `length` values of a buffer that is reused, whatever is in them; it grows where it is shorter.
+fn at_least(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+    &mut buffer[..length]
+}
+
 impl CustomOp1 for WinogradConvolution<'_> {
     fn name(&self) -> &'static str {
         "winograd-convolution"
@@ -270,7 +286,10 @@ impl CustomOp1 for WinogradConvolution<'_> {
         let mut result = vec![0f32; shape.elem_count()];
         let sample = self.kernel.in_channels * self.input.iter().product::<usize>();
         let results = result.chunks_exact_mut(out_channels * frames * rows * columns);
-        x.chunks_exact(sample).zip(results).for_each(|(x, result)| self.convolve(x, result));
+        Workspace::with(|workspace| {
+            let samples = x.chunks_exact(sample).zip(results);
+            samples.for_each(|(x, result)| self.convolve(x, result, workspace));
+        });
         Ok((CpuStorage::F32(result), shape))
     }
 }

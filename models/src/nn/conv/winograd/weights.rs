@@ -2,11 +2,13 @@
 
 use rayon::prelude::*;
 
+use super::at_least;
 use super::transforms::{self, PRODUCTS, SIDE};
 use crate::nn::conv::packed::PackedKernel;
 use crate::nn::simd::vectorised;
 
 /// For each panel of output channels and each position of a tile `[channels and taps in time, rows]`.
+#[derive(Default)]
 pub(super) struct TransformedWeights {
     pub(super) values: Vec<f32>,
     pub(super) panels: Vec<Panel>,
@@ -22,18 +24,22 @@ pub(super) struct Panel {
 }
 
 impl TransformedWeights {
-    /// The weights of these panels (first output channel, rows); `depth` is what each output is a sum over besides a tile's
+    /// Takes in the weights of these panels (first output channel, rows); `depth` is what each output is a sum over besides a tile's
     /// taps.
-    pub(super) fn new(kernel: &PackedKernel, depth: usize, panels: &[(usize, usize)]) -> Self {
+    pub(super) fn transform(
+        &mut self,
+        kernel: &PackedKernel,
+        depth: usize,
+        panels: &[(usize, usize)],
+    ) {
         let mut start = 0;
-        let mut placed = Vec::with_capacity(panels.len());
+        self.panels.clear();
         for &(_, rows) in panels {
-            placed.push(Panel { rows, start });
+            self.panels.push(Panel { rows, start });
             start += PRODUCTS * depth * rows;
         }
-        let mut values = vec![0f32; start];
         let mut places = Vec::with_capacity(panels.len());
-        let mut rest = values.as_mut_slice();
+        let mut rest = at_least(&mut self.values, start);
         for &(channel, rows) in panels {
             let (place, others) = rest.split_at_mut(PRODUCTS * depth * rows);
             places.push((channel, rows, place));
@@ -49,7 +55,6 @@ impl TransformedWeights {
                 rows => unreachable!("invariant: no panel has {rows} rows"),
             });
         });
-        Self { values, panels: placed }
     }
 }
 

@@ -1,0 +1,115 @@
+//! Attention of whole sequences with a bias, on a CPU in f32.
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::rows::{AttentionScratch, Bias, HeadAttention, HeadRows, Preparation};
+use crate::error::Result;
+use crate::nn::rows::{is_plain, with_values};
+
+/// Queries that a thread attends with at a time. Our choice: enough to make up for laying out all keys.
+const SHARE_QUERIES: usize = 128;
+
+/// `softmax(q k^T + bias) v` for each head, without ever holding all scores; `None` where the general operations must do it.
+///
+/// # Shapes
+/// `q`, `k` and `v` `[B, L, heads * D]`, `bias` `[1, heads, L, L]` or `[B, heads, L, L]`; the result is
+/// `[B, L, heads * D]`.
+///
+/// # Errors
+/// A tensor operation fails.
+pub(crate) fn biased_attention(
+    [q, k, v]: [&Tensor; 3],
+    bias: &Tensor,
+    heads: usize,
+) -> Result<Option<Tensor>> {
+    let (batch, length, width) = q.dims3()?;
+    let (biases, of_heads, queries, keys) = bias.dims4()?;
+    let fits = (of_heads, queries, keys) == (heads, length, length) && batch.is_multiple_of(biases);
+    let all_plain = [q, k, v, bias].into_iter().all(is_plain);
+    if !fits || !all_plain || k.dims() != q.dims() || v.dims() != q.dims() {
+        return Ok(None);
+    }
+    let prepared = Preparation { scale: 1.0, ..Preparation::default() };
+    let head_size = width / heads;
+    let attention = HeadAttention { heads, head_size, queries: prepared, keys: prepared };
+    let mut mixed = vec![0f32; batch * length * width];
+    let mut attend = |q: &[f32], k: &[f32], v: &[f32], bias: &[f32]| {
+        let sequences = mixed.chunks_exact_mut(length * width).enumerate();
+        for (index, to) in sequences {
+            let rows = |values| HeadRows { values, pitch: width, start: index * length * width };
+            let (keys, values) = (rows(k), rows(v));
+            let pitch = length * length;
+            let own = index % biases * heads * pitch;
+            let shares = to.par_chunks_mut(SHARE_QUERIES * width).enumerate();
+            shares.with_max_len(1).for_each_init(
+                AttentionScratch::default,
+                |scratch, (share, to)| {
+                    let first = share * SHARE_QUERIES;
+                    let mut queries = rows(q);
+                    queries.start += first * width;
+                    let bias = Bias { values: &bias[own..], pitch, start: first * length };
+                    attention.attend(queries, [keys, values], length, Some(bias), to, scratch);
+                },
+            );
+        }
+    };
+    with_values(q, |q| {
+        with_values(k, |k| with_values(v, |v| with_values(bias, |bias| attend(q, k, v, bias))))
+    })????;
+    Ok(Some(Tensor::from_vec(mixed, (batch, length, width), q.device())?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::nn::scaled_dot_product_attention;
+
+    #[test]
+    fn it_is_what_the_general_operations_give() {
+        let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+        for (batch, biases, heads, size, length) in
+            [(1, 1, 4, 16, 7), (3, 1, 2, 8, 300), (2, 2, 3, 24, 50), (1, 1, 1, 8, 700)]
+        {
+            let [q, k, v] = [(); 3].map(|()| random(&[batch, length, heads * size]));
+            // The first keys are hidden, as padding is; with many keys, that is a whole block of them.
+            let hidden = Tensor::full(
+                f32::NEG_INFINITY,
+                (biases, heads, length, length / 5 * 4),
+                &Device::Cpu,
+            );
+            let seen = random(&[biases, heads, length, length - length / 5 * 4]);
+            let bias = Tensor::cat(&[hidden.unwrap(), seen], 3).unwrap().contiguous().unwrap();
+            let found = biased_attention([&q, &k, &v], &bias, heads).unwrap().unwrap();
+            let by_head = |x: &Tensor| {
+                x.reshape((batch, length, heads, size)).unwrap().transpose(1, 2).unwrap()
+            };
+            let expected = scaled_dot_product_attention(
+                &by_head(&q),
+                &by_head(&k),
+                &by_head(&v),
+                1.0,
+                Some(&bias),
+            );
+            let expected = expected.unwrap().transpose(1, 2).unwrap();
+            let expected = expected.reshape((batch, length, heads * size)).unwrap();
+            let off = (found - expected).unwrap().abs().unwrap().max_all().unwrap();
+            assert!(off.to_scalar::<f32>().unwrap() < 2e-5, "{length} tokens: {off}");
+        }
+    }
+
+    #[test]
+    fn other_shapes_and_dtypes_are_left_to_the_general_operations() {
+        let x = Tensor::zeros((1, 4, 8), DType::F32, &Device::Cpu).unwrap();
+        let shared = Tensor::zeros((1, 1, 1, 4), DType::F32, &Device::Cpu).unwrap();
+        assert!(biased_attention([&x, &x, &x], &shared, 2).unwrap().is_none());
+        let whole = Tensor::zeros((1, 2, 4, 4), DType::F32, &Device::Cpu).unwrap();
+        assert!(biased_attention([&x, &x, &x], &whole, 2).unwrap().is_some());
+        let narrow = x.to_dtype(DType::BF16).unwrap();
+        assert!(biased_attention([&narrow, &narrow, &narrow], &whole, 2).unwrap().is_none());
+    }
+}
