@@ -8,8 +8,6 @@ pub mod block_loader;
 pub mod channel;
 pub mod compute;
 mod denoise_controller;
-mod denoise_flight;
-mod denoise_lease;
 mod embedding_cache;
 pub mod error;
 mod job;

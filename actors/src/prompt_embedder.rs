@@ -38,6 +38,8 @@ struct Embedded {
     ticket: JobTicket,
     prompt: EmbeddedPrompt,
     progress: JobProgress,
+    /// Since when it waits for a slot.
+    since: Instant,
 }
 
 impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
@@ -81,7 +83,8 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
                     drop(lease);
                     self.admit_late();
                     return embedded.into_iter().for_each(|(ticket, prompt)| {
-                        self.admit(Embedded { ticket, prompt, progress: JobProgress::Embedded });
+                        let progress = JobProgress::Embedded;
+                        self.admit(Embedded { ticket, prompt, progress, since: Instant::now() });
                     });
                 }
                 Err(_) if tickets.len() > 1 => {
@@ -199,7 +202,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             }
         };
         job.note(|record| record.seconds.queued += job.age().as_secs_f64());
-        Ok(Embedded { ticket, prompt, progress })
+        Ok(Embedded { ticket, prompt, progress, since: Instant::now() })
     }
 
     /// Admits a job if there is a slot for it now.
@@ -228,14 +231,13 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         let for_slot = timeline::wait_for_slot(job.id().0);
         let waiting = Instant::now();
         let Ok(slot) = self.slots.acquire(None) else { return };
-        let waited = waiting.elapsed();
         drop(for_slot);
-        self.core.metrics().blocked(waited);
-        job.note(|record| record.seconds.queued += waited.as_secs_f64());
+        self.core.metrics().blocked(waiting.elapsed());
+        job.note(|record| record.seconds.queued += embedded.since.elapsed().as_secs_f64());
         self.hand_on(embedded, slot);
     }
 
-    fn hand_on(&self, Embedded { ticket, prompt, progress }: Embedded, slot: SlotPermit) {
+    fn hand_on(&self, Embedded { ticket, prompt, progress, .. }: Embedded, slot: SlotPermit) {
         if ticket.context().is_over() {
             return;
         }
@@ -254,6 +256,10 @@ impl<E: EmbedPrompts, A: Send> Stage for PromptEmbedder<E, A> {
     }
 
     fn run(&mut self) {
+        if self.core.health().death().is_some() {
+            // Entered again after a panic: dropping their tickets fails them.
+            self.late.clear();
+        }
         while let Some(first) = self.requests.recv() {
             let mut tickets = vec![first];
             while tickets.len() < self.sweep_limit {

@@ -1,4 +1,5 @@
-//! How much memory computation takes beside the weights, estimated from sizes alone.
+//! How much memory computation takes beside the weights, estimated from sizes, the number of threads and the way that a
+//! device and a dtype are computed in.
 //!
 //! Each estimate counts the tensors that are alive together at the worst moment, in units of the widest ones; the counts
 //! were measured with models of full size (see the constants) and hold for every size, since the tensors grow together.
@@ -15,7 +16,8 @@ use crate::vae::VaeConfig;
 /// Rows of one step: the prompt and the empty prompt that guidance compares it with.
 const GUIDANCE_ROWS: usize = 2;
 
-/// Token tensors that are alive at the worst moment of a transformer block, besides the two hidden layers of its MLP.
+/// Token tensors that are alive at the worst moment of a transformer block on the plain path, besides the two hidden layers
+/// of its MLP.
 const BLOCK_TOKEN_TENSORS: usize = 9;
 
 /// Token tensors that are alive in the transformer's first and last layers.
@@ -24,9 +26,9 @@ const END_TOKEN_TENSORS: usize = 4;
 /// Rows that a thread has in hand on the fused path, unless a sequence is longer.
 const FUSED_GROUP_ROWS: usize = 192;
 
-/// What the fused path holds for each row in hand, in rows: two tokens that were merged, what goes into products, queries,
-/// keys and values or the hidden layer, an attention's result, and the same packed.
-const FUSED_ROWS: usize = 10;
+/// What the fused path holds for each row in hand besides queries, keys and values or the hidden layer, in rows: up to three
+/// tokens that are merged, what goes into products, an attention's result, and the same packed.
+const FUSED_ROWS: usize = 6;
 
 /// Hidden layers of the MLP that are alive together: before and after the activation.
 const BLOCK_HIDDEN_LAYERS: usize = 2;
@@ -74,10 +76,11 @@ pub fn denoising_bytes(
     // The latent and what is made of it: in f32, up to a dozen of them with guidance, leap and trend.
     let latents = 12 * config.in_channels * frames * rows * columns * 4;
     let carried = (2 * token_tensor + text + latents) as u64;
-    if device.is_cpu() && dtype == DType::F32 {
+    if is_computed_by_rows(dtype, device) {
         let text_rows = GUIDANCE_ROWS * config.model_max_length * 2 * config.hidden_size * width;
         let group = FUSED_GROUP_ROWS.max(tokens / frames).max(frames);
-        let scratch = FUSED_ROWS * group * config.hidden_size * width;
+        let wide = (3 * config.hidden_size).max(config.mlp_hidden_size());
+        let scratch = (FUSED_ROWS * config.hidden_size + wide) * group * width;
         let fused = token_tensor + text_rows + rayon::current_num_threads() * scratch;
         let working = fused.max(END_TOKEN_TENSORS * token_tensor) as u64;
         return Ok(ActivationBytes { carried, working });
@@ -94,23 +97,40 @@ pub fn denoising_bytes(
     })
 }
 
-/// Memory of embedding one prompt of so many tokens.
-pub fn embedding_bytes(config: &T5Config, tokens: usize, dtype: DType) -> ActivationBytes {
+/// Memory of embedding one prompt of so many tokens, computed in `dtype` on `device`.
+pub fn embedding_bytes(
+    config: &T5Config,
+    tokens: usize,
+    dtype: DType,
+    device: &Device,
+) -> ActivationBytes {
     let width = dtype.size_in_bytes();
     let wide = tokens * config.d_ff.max(config.attention_width()) * width;
     let scores = config.num_heads * tokens * tokens * width;
+    // Attention by rows holds none.
+    let score_tensors = if is_computed_by_rows(dtype, device) { 0 } else { T5_SCORE_TENSORS };
     ActivationBytes {
         // The residual stream, and the position bias.
         carried: (tokens * config.d_model * width + scores) as u64,
-        working: (T5_WIDE_TENSORS * wide + T5_SCORE_TENSORS * scores) as u64,
+        working: (T5_WIDE_TENSORS * wide + score_tensors * scores) as u64,
     }
 }
 
-/// Memory of decoding a video: the larger of the two passes.
+/// Whether the fast paths of the CPU are taken.
+fn is_computed_by_rows(dtype: DType, device: &Device) -> bool {
+    device.is_cpu() && dtype == DType::F32
+}
+
+/// Memory of decoding a video, computed in `dtype` on `device`: the larger of the two passes.
 ///
 /// # Errors
 /// The video is too small for a latent.
-pub fn decoding_bytes(config: &VaeConfig, size: VideoSize, dtype: DType) -> Result<u64> {
+pub fn decoding_bytes(
+    config: &VaeConfig,
+    size: VideoSize,
+    dtype: DType,
+    device: &Device,
+) -> Result<u64> {
     let [_, rows, columns] = size.latent()?;
     let width = dtype.size_in_bytes();
     let factor = config.temporal.time_factor();
@@ -124,7 +144,10 @@ pub fn decoding_bytes(config: &VaeConfig, size: VideoSize, dtype: DType) -> Resu
         * width;
     let widest = temporal.max(spatial);
     let largest_kernel = LARGEST_KERNEL_TAPS * config.temporal.widest().pow(2) * width;
-    let workspace = convolution_workspace_bytes(widest, largest_kernel);
+    let workspace = match is_computed_by_rows(dtype, device) {
+        true => convolution_workspace_bytes(widest, largest_kernel),
+        false => 0,
+    };
     Ok((VAE_TENSORS * widest + workspace + attention + 3 * latents) as u64)
 }
 

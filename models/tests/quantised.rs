@@ -309,3 +309,16 @@ fn a_file_that_is_cut_short_is_refused_and_one_that_is_cut_later_fails_the_read(
     let error = checkpoint.read(name, &(64, 128).into(), DType::F32, &Device::Cpu).unwrap_err();
     assert!(matches!(error, ModelError::CorruptFile { .. }), "{error}");
 }
+
+#[test]
+fn two_names_of_one_tensor_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("encoder.gguf");
+    let tensor = Tensor::zeros(32, DType::F32, &Device::Cpu).unwrap();
+    let tensor = QTensor::quantize(&tensor, GgmlDType::F32).unwrap();
+    let names = ["enc.blk.0.attn_norm.weight", "enc.blk.00.attn_norm.weight"];
+    let tensors = names.map(|name| (name, &tensor));
+    gguf_file::write(&mut fs::File::create(&file).unwrap(), &[], &tensors).unwrap();
+    let refused = Checkpoint::open(&file).err().unwrap().to_string();
+    assert!(refused.contains("are both `encoder.block.0.layer.0.layer_norm.weight`"), "{refused}");
+}

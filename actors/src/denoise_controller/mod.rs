@@ -1,15 +1,20 @@
 //! The second stage: owns the sampling of all jobs in flight, and sends each one's activation round the ring of workers.
 
+mod flight;
+mod lease;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use sora_telemetry::{DenoiseMetrics, timeline};
 
+use self::flight::{DenoiseFlight, last_latent};
+use self::lease::{DenoiseLease, Room};
 use crate::channel::{Receiver, Sender};
 use crate::compute::Denoise;
-use crate::denoise_flight::{DenoiseFlight, last_latent};
-use crate::denoise_lease::{DenoiseLease, Room};
 use crate::error::{StageError, StageFailure, StageName};
 use crate::job::{DecodeJob, DenoiseJob, JobPhase, JobTicket};
 use crate::journal::JobKeeper;
@@ -228,9 +233,10 @@ impl<D: Denoise> DenoiseController<D> {
         self.returning = false;
         self.sweeps_in_ring = self.sweeps_in_ring.saturating_sub(1);
         let lost: Vec<_> = self.jobs.extract_if(|_, flight| flight.sweep == Some(number)).collect();
-        for (_, DenoiseFlight { ticket, slot, .. }) in lost {
+        for (_, flight) in lost {
             let reason = "a worker of the ring lost its turn".into();
-            self.fail(ticket, slot, Arc::new(StageFailure::StageDied { reason }));
+            let error = self.error(&flight, Arc::new(StageFailure::StageDied { reason }));
+            self.give_up(flight, error);
         }
         self.start_waiting();
     }
@@ -333,6 +339,3 @@ impl<D: Denoise> Stage for DenoiseController<D> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -80,7 +80,7 @@ impl DecodeLatent for VideoDecoder {
             frames: latent.num_frames,
         };
         // A latent that is no video's fails when it is decoded, whatever memory it gets.
-        self.part_bytes + decoding_bytes(&self.config, size, self.dtype).unwrap_or(0)
+        self.part_bytes + decoding_bytes(&self.config, size, self.dtype, &self.device).unwrap_or(0)
     }
 
     fn decode(

@@ -1,7 +1,7 @@
 //! The innermost loop of every product: a few rows by a few vectors of the result, kept in registers.
 //!
 //! A convolution's rows are output channels and its vectors run over positions; a linear layer's rows are tokens and its
-//! vectors run over output features.
+//! vectors run over output features; an attention's rows are queries and its vectors run over keys, then over values.
 
 use super::simd::SimdLevel;
 
@@ -10,7 +10,7 @@ use super::simd::SimdLevel;
 pub(super) struct Tile<'a> {
     /// `[channels, taps, rows]`.
     pub(super) scalars: &'a [f32],
-    /// Rows of the tile: what [`panel_rows`] says.
+    /// Rows of the tile: those of [`largest_tile`], or what [`panel_rows`] says.
     pub(super) rows: usize,
     /// From the tile's first column in the first channel on.
     pub(super) vectors: &'a [f32],
@@ -53,6 +53,11 @@ pub(super) fn lanes(level: SimdLevel) -> usize {
         SimdLevel::Avx2 => 8,
         SimdLevel::Portable => PORTABLE_LANES,
     }
+}
+
+/// Columns of the largest tile.
+pub(super) fn panel_width(level: SimdLevel) -> usize {
+    largest_tile(level).1 * lanes(level)
 }
 
 /// Rows of a tile when so many are left.

@@ -10,6 +10,7 @@ mod microkernel;
 pub mod norm;
 pub mod rope;
 mod rows;
+mod scratch;
 mod simd;
 
 pub use activation::{gelu, gelu_gated, silu, softmax};
@@ -28,4 +29,5 @@ pub(crate) use norm::mean_and_scale;
 pub use norm::{RmsNorm, layer_norm};
 pub use rope::RotaryTable;
 pub(crate) use rows::{is_plain, with_values};
+pub(crate) use scratch::ScratchPool;
 pub(crate) use simd::vectorised;

@@ -57,8 +57,12 @@ impl<C: Convolution> ResidualBlock<C> {
     /// # Shapes
     /// `[B, in_channels, ...]` to `[B, out_channels, ...]`, the other axes as they are.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = self.conv1.apply(&self.norm1.forward_silu(x)?)?;
-        let hidden = self.conv2.apply(&self.norm2.forward_silu(&hidden)?)?;
+        let hidden = {
+            // Gone before the second convolution begins: tensors are wide here.
+            let hidden = self.conv1.apply(&self.norm1.forward_silu(x)?)?;
+            self.norm2.forward_silu(&hidden)?
+        };
+        let hidden = self.conv2.apply(&hidden)?;
         let residual = match &self.shortcut {
             Some(shortcut) => &shortcut.apply(x)?,
             None => x,

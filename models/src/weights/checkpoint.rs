@@ -110,7 +110,16 @@ impl Checkpoint {
             })?;
             let official = official_name(stored_name, |name| placed.contains_key(name));
             info.shape = official_shape(&official, &info.shape).to_vec();
-            tensors.insert(official, Entry { file, stored_name: stored_name.clone(), info });
+            let entry = Entry { file, stored_name: stored_name.clone(), info };
+            if let Some(other) = tensors.insert(official.clone(), entry) {
+                return Err(ModelError::CorruptFile {
+                    file: source.location().to_path_buf(),
+                    reason: format!(
+                        "its tensors `{}` and `{stored_name}` are both `{official}`",
+                        other.stored_name
+                    ),
+                });
+            }
         }
         Ok(Self { location, files, tensors })
     }
@@ -136,6 +145,12 @@ impl TensorSource for Checkpoint {
     fn quantised(&self, name: &str) -> Option<BlockType> {
         let entry = self.tensors.get(name)?;
         self.files[entry.file].quantised(&entry.stored_name)
+    }
+
+    fn has_rows_in_one_piece(&self, name: &str) -> bool {
+        self.tensors
+            .get(name)
+            .is_none_or(|entry| self.files[entry.file].has_rows_in_one_piece(&entry.stored_name))
     }
 
     fn files(&self) -> Vec<WeightFile<'_>> {

@@ -117,13 +117,21 @@ fn parse(header: &[u8]) -> Result<Content, String> {
 fn has_zero_alignment(header: &[u8]) -> bool {
     /// Types by their numbers: u8, i8, u16, i16, u32, i32.
     const WIDTHS: [usize; 6] = [1, 1, 2, 2, 4, 4];
-    let keys = header.windows(ALIGNMENT_KEY.len()).enumerate();
-    let mut ends = keys.filter(|(_, key)| *key == ALIGNMENT_KEY).map(|(at, key)| at + key.len());
-    ends.any(|end| {
-        let value_type = header[end..].first_chunk().map(|number| u32::from_le_bytes(*number));
-        let width = value_type.and_then(|number| WIDTHS.get(number as usize));
+    let is_zero = |end: usize| {
+        let value_type = header.get(end..).and_then(|rest| rest.first_chunk());
+        let width = value_type.and_then(|number| WIDTHS.get(u32::from_le_bytes(*number) as usize));
         let value = width.and_then(|width| header.get(end + 4..end + 4 + width));
         value.is_some_and(|value| value.iter().all(|byte| *byte == 0))
+    };
+    let keys = header.windows(ALIGNMENT_KEY.len()).enumerate();
+    keys.filter(|(_, key)| *key == ALIGNMENT_KEY).any(|(at, key)| {
+        // The parser takes zeros at the end off a key, so it may be longer: by what its length, in front of it, says.
+        let before = |bytes| at.checked_sub(bytes).map(|start| &header[start..at]);
+        let long = before(8).and_then(|bytes| bytes.first_chunk()).map(|b| u64::from_le_bytes(*b));
+        let short = before(4).and_then(|bytes| bytes.first_chunk()).map(|b| u32::from_le_bytes(*b));
+        let lengths = [Some(key.len() as u64), long, short.map(u64::from)];
+        let ends = lengths.into_iter().flatten();
+        ends.filter_map(|length| at.checked_add(usize::try_from(length).ok()?)).any(is_zero)
     })
 }
 

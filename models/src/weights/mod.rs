@@ -66,6 +66,11 @@ pub trait TensorSource: Send + Sync {
         self.info(name).is_some()
     }
 
+    /// Whether rows of a tensor can be read without reading much else.
+    fn has_rows_in_one_piece(&self, _name: &str) -> bool {
+        true
+    }
+
     /// Hears that what was read is kept in a layout of so many elements more. Of use to a source that measures.
     fn note_larger_layout(&self, _more_elements: usize) {}
 
@@ -197,6 +202,11 @@ impl Weights {
             self.check_shape(&name, &shape, &info.shape)?;
         }
         self.source.read_rows(&name, &shape, rows, self.dtype, &self.device)
+    }
+
+    /// Whether [`Weights::rows`] of a tensor reads those rows alone; if not, reading the whole tensor once costs less.
+    pub(crate) fn has_rows_in_one_piece(&self, name: &str) -> bool {
+        self.source.has_rows_in_one_piece(&self.full_name(name))
     }
 
     fn check_shape(&self, name: &str, expected: &Shape, found: &[usize]) -> Result<()> {

@@ -133,6 +133,12 @@ impl TensorSource for PytorchFile {
         })
     }
 
+    fn has_rows_in_one_piece(&self, name: &str) -> bool {
+        let Some(located) = self.tensors.get(name) else { return true };
+        let shape = Shape::from(located.tensor.shape.as_slice());
+        self.stored(name, &shape).is_ok_and(|stored| stored.is_row_major())
+    }
+
     fn files(&self) -> Vec<WeightFile<'_>> {
         vec![WeightFile(&self.bytes)]
     }

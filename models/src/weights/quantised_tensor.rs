@@ -99,15 +99,21 @@ impl QuantisedTensor<'_> {
             |values: usize| values / self.block_type.block_values() * self.block_type.block_bytes();
         let mut all = vec![zero; runs.len() * length];
         // Candle wants blocks at even addresses, where every allocator begins a buffer of a block or more.
-        let mut blocks = vec![0u8; bytes_of(self.piece_values().min(length))];
-        for (&run, values) in runs.iter().zip(all.chunks_mut(length.max(1))) {
-            let mut offset = self.start + run as u64 * bytes_of(length) as u64;
+        let mut blocks = vec![0u8; bytes_of(self.piece_values().min(all.len()))];
+        let (mut left, mut to) = (runs, all.as_mut_slice());
+        while let Some(&first) = left.first() {
+            // Runs that follow one another are read as one.
+            let neighbours = left.iter().zip(first..).take_while(|(run, next)| *run == next);
+            let count = neighbours.count();
+            let (values, rest) = to.split_at_mut(count * length);
+            let mut offset = self.start + u64::from(first) * bytes_of(length) as u64;
             for values in values.chunks_mut(self.piece_values()) {
                 let blocks = &mut blocks[..bytes_of(values.len())];
                 self.file.read_at(offset, blocks)?;
                 convert(blocks, values)?;
                 offset += blocks.len() as u64;
             }
+            (left, to) = (&left[count..], rest);
         }
         Ok(all)
     }

@@ -73,7 +73,7 @@ impl<'a> StoredTensor<'a> {
 
     /// Reads all of it as `dtype`. What is widened to f32 on the way never exists in its narrow form as a whole.
     pub(super) fn read(&self, dtype: DType, device: &Device) -> Result<Tensor> {
-        if self.strides == row_major_strides(self.shape) && dtype == DType::F32 {
+        if self.is_row_major() && dtype == DType::F32 {
             let values = match self.dtype {
                 DType::F32 => Some(self.values(widen_f32)?),
                 DType::F16 => Some(self.values(widen_f16)?),
@@ -114,6 +114,11 @@ impl<'a> StoredTensor<'a> {
         Ok(Tensor::from_raw_buffer(&bytes, self.dtype, &shape, device)?.to_dtype(dtype)?)
     }
 
+    /// Whether its elements lie in row-major order.
+    pub(super) fn is_row_major(&self) -> bool {
+        self.strides == row_major_strides(self.shape)
+    }
+
     /// Rows that lie one after the other, as a tensor of their own, of the given shape.
     fn neighbours<'b>(&self, rows: &[u32], shape: &'b [usize]) -> Option<StoredTensor<'b>>
     where
@@ -121,7 +126,7 @@ impl<'a> StoredTensor<'a> {
     {
         let first = *rows.first()?;
         let follow = rows.iter().zip(first..).all(|(&row, expected)| row == expected);
-        (follow && self.strides == row_major_strides(self.shape)).then(|| StoredTensor {
+        (follow && self.is_row_major()).then(|| StoredTensor {
             file: self.file,
             start: self.start
                 + (first as usize * self.strides[0] * self.dtype.size_in_bytes()) as u64,

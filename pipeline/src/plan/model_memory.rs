@@ -105,7 +105,7 @@ impl ModelMemory {
         let longest = self.stdit3_config.model_max_length;
         EmbeddingMemory {
             block_bytes: self.t5.block_bytes,
-            activations: embedding_bytes(&self.t5_config, longest, self.dtype),
+            activations: embedding_bytes(&self.t5_config, longest, self.dtype, &self.device),
         }
     }
 
@@ -127,6 +127,7 @@ impl ModelMemory {
     /// # Errors
     /// The video is too small for a latent.
     pub fn decoding_bytes(&self, size: VideoSize) -> sora_models::Result<u64> {
-        Ok(self.decoder.block_bytes + decoding_bytes(&self.vae_config, size, self.dtype)?)
+        Ok(self.decoder.block_bytes
+            + decoding_bytes(&self.vae_config, size, self.dtype, &self.device)?)
     }
 }

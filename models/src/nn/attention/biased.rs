@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::rows::{AttentionScratch, Bias, HeadAttention, HeadRows, Preparation};
 use crate::error::Result;
 use crate::nn::rows::{is_plain, with_values};
+use crate::nn::scratch::ScratchPool;
 
 /// Queries that a thread attends with at a time. Our choice: enough to make up for laying out all keys.
 const SHARE_QUERIES: usize = 128;
@@ -25,14 +26,16 @@ pub(crate) fn biased_attention(
 ) -> Result<Option<Tensor>> {
     let (batch, length, width) = q.dims3()?;
     let (biases, of_heads, queries, keys) = bias.dims4()?;
-    let fits = (of_heads, queries, keys) == (heads, length, length) && batch.is_multiple_of(biases);
+    let fits =
+        (of_heads, queries, keys) == (heads, length, length) && (biases == 1 || biases == batch);
     let all_plain = [q, k, v, bias].into_iter().all(is_plain);
     if !fits || !all_plain || k.dims() != q.dims() || v.dims() != q.dims() {
         return Ok(None);
     }
-    let prepared = Preparation { scale: 1.0, ..Preparation::default() };
+    let prepared = Preparation::scaled(1.0);
     let head_size = width / heads;
     let attention = HeadAttention { heads, head_size, queries: prepared, keys: prepared };
+    let pool = ScratchPool::<AttentionScratch>::new();
     let mut mixed = vec![0f32; batch * length * width];
     let mut attend = |q: &[f32], k: &[f32], v: &[f32], bias: &[f32]| {
         let sequences = mixed.chunks_exact_mut(length * width).enumerate();
@@ -42,16 +45,14 @@ pub(crate) fn biased_attention(
             let pitch = length * length;
             let own = index % biases * heads * pitch;
             let shares = to.par_chunks_mut(SHARE_QUERIES * width).enumerate();
-            shares.with_max_len(1).for_each_init(
-                AttentionScratch::default,
-                |scratch, (share, to)| {
-                    let first = share * SHARE_QUERIES;
-                    let mut queries = rows(q);
-                    queries.start += first * width;
-                    let bias = Bias { values: &bias[own..], pitch, start: first * length };
-                    attention.attend(queries, [keys, values], length, Some(bias), to, scratch);
-                },
-            );
+            shares.with_max_len(1).for_each(|(share, to)| {
+                let first = share * SHARE_QUERIES;
+                let mut queries = rows(q);
+                queries.start += first * width;
+                let bias = Bias { values: &bias[own..], pitch, start: first * length };
+                let kv = [keys, values];
+                pool.with(|scratch| attention.attend(queries, kv, length, Some(bias), to, scratch));
+            });
         }
     };
     with_values(q, |q| {

@@ -1,7 +1,7 @@
 //! Attention over rows of values where they lie, on a CPU in f32, without ever holding all scores.
 
 use crate::nn::activation::exp;
-use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile};
+use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_width};
 use crate::nn::norm::rms_scale;
 use crate::nn::rope::RotaryTable;
 use crate::nn::rows::sum_of;
@@ -9,6 +9,9 @@ use crate::nn::simd::{SimdLevel, vectorised};
 
 /// Keys that are looked at together. Our choice: their scores and values stay in an inner cache; few sequences are longer.
 const BLOCK_KEYS: usize = 480;
+
+/// Blocks of keys begin where panels begin, whatever the processor: panels are 48, 16 or 12 keys wide.
+const _: () = assert!(BLOCK_KEYS.is_multiple_of(48));
 
 /// Rows of one sequence that hold, among other things, a vector for each head.
 #[derive(Clone, Copy)]
@@ -21,7 +24,7 @@ pub(crate) struct HeadRows<'a> {
 }
 
 /// How queries and keys become what is multiplied.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Preparation<'a> {
     /// RMS norm: its weight and epsilon.
     pub(crate) norm: Option<(&'a [f32], f64)>,
@@ -55,7 +58,7 @@ pub(crate) struct HeadAttention<'a> {
     pub(crate) keys: Preparation<'a>,
 }
 
-/// Where attention is computed: reused from one sequence to the next.
+/// Where a thread computes attention: reused from one sequence to the next.
 #[derive(Default)]
 pub(crate) struct AttentionScratch {
     /// One prepared vector.
@@ -305,6 +308,11 @@ impl HeadRows<'_> {
 }
 
 impl Preparation<'_> {
+    /// Multiplied, and nothing else.
+    pub(crate) fn scaled(scale: f32) -> Self {
+        Self { norm: None, rotary: None, scale }
+    }
+
     #[inline(always)]
     fn prepare(&self, row: &[f32], position: usize, to: &mut [f32]) {
         match self.norm {
@@ -322,11 +330,6 @@ impl Preparation<'_> {
             to.iter_mut().for_each(|value| *value *= self.scale);
         }
     }
-}
-
-/// Keys of a panel.
-fn panel_width(level: SimdLevel) -> usize {
-    largest_tile(level).1 * lanes(level)
 }
 
 #[cfg(test)]
@@ -360,8 +363,8 @@ mod tests {
         let attention = HeadAttention {
             heads,
             head_size: size,
-            queries: Preparation { scale: scale as f32, ..Preparation::default() },
-            keys: Preparation { scale: 1.0, ..Preparation::default() },
+            queries: Preparation::scaled(scale as f32),
+            keys: Preparation::scaled(1.0),
         };
         let mut found = vec![0f32; queries * width];
         let mut scratch = AttentionScratch::default();

@@ -11,6 +11,7 @@ use super::band::{Band, split_into_bands};
 use super::packed::PackedKernel;
 use super::patch::{Channel, PatchLayout};
 use crate::nn::microkernel::{Tile, lanes, largest_tile};
+use crate::nn::scratch::ScratchPool;
 
 /// Positions of a band. Our choice: few enough to give every core bands of a small picture, many enough to use the
 /// weights often while they are in a cache.
@@ -82,7 +83,9 @@ impl CustomOp1 for Convolution<'_> {
             let mut scratch = Scratch::default();
             bands.into_iter().for_each(|band| compute(&mut scratch, band));
         } else {
-            bands.into_par_iter().with_max_len(1).for_each_init(Scratch::default, compute);
+            let pool = ScratchPool::<Scratch>::new();
+            let bands = bands.into_par_iter().with_max_len(1);
+            bands.for_each(|band| pool.with(|scratch| compute(scratch, band)));
         }
         Ok((CpuStorage::F32(result), shape))
     }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
-use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_rows};
+use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_rows, panel_width};
 use crate::nn::rows::with_values;
 use crate::nn::simd::{SimdLevel, vectorised};
 use crate::weights::Weights;
@@ -35,7 +35,7 @@ pub(crate) struct PackedLinear {
     out_features: usize,
 }
 
-/// Where products are computed: reused from one to the next.
+/// Where a thread computes products: reused from one to the next.
 #[derive(Default)]
 pub(crate) struct ProductScratch {
     /// Rows of the input, in tiles `[features, rows]`.
@@ -63,11 +63,19 @@ impl PackedLinear {
         let width = panel_width(level);
         let padded = out_features.next_multiple_of(width);
         weights.note_larger_layout((padded - out_features) * in_features);
+        // Where rows are scattered over the file, each would cost as much as the whole.
+        let whole = match weights.has_rows_in_one_piece("weight") {
+            true => None,
+            false => Some(weights.tensor("weight", (out_features, in_features))?),
+        };
         let mut panels = Vec::new();
         for first in (0..out_features).step_by(width) {
             let rows: Vec<u32> =
                 (first..out_features.min(first + width)).map(|row| row as u32).collect();
-            let strip = weights.rows("weight", (out_features, in_features), &rows)?;
+            let strip = match &whole {
+                None => weights.rows("weight", (out_features, in_features), &rows)?,
+                Some(whole) => whole.narrow(0, first, rows.len())?,
+            };
             // A parameter recorder hands out one value, broadcast; listing the parameters of a model must not cost the
             // memory of the model.
             if strip.stride().iter().all(|&stride| stride == 0) {
@@ -208,11 +216,6 @@ impl Finish<'_> {
             }
         });
     }
-}
-
-/// Output features of a panel.
-fn panel_width(level: SimdLevel) -> usize {
-    largest_tile(level).1 * lanes(level)
 }
 
 /// The first row and the rows of each tile; the last tile may have more rows than there are.

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 use rayon::prelude::*;
 
 use super::packed::{Activation, PackedLinear, ProductScratch};
+use crate::nn::scratch::ScratchPool;
 
 /// Rows that a thread multiplies at a time. Our choice: as many as an inner cache holds beside a panel of weights, so that
 /// weights are fetched as rarely as possible.
@@ -70,8 +71,9 @@ impl Product<'_> {
         } else if rows >= threads * FEW_ROWS {
             let block = rows_of_a_share(rows, threads);
             let shares = x.par_chunks(block * inputs).zip(result.par_chunks_mut(block * outputs));
-            shares.with_max_len(1).for_each_init(ProductScratch::default, |scratch, (x, to)| {
-                self.linear.multiply(x, Activation::None, to, scratch);
+            let pool = ScratchPool::<ProductScratch>::new();
+            shares.with_max_len(1).for_each(|(x, to)| {
+                pool.with(|scratch| self.linear.multiply(x, Activation::None, to, scratch));
             });
         } else {
             self.by_columns(x, threads, &mut result);

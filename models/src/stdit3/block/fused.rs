@@ -12,8 +12,8 @@ use super::groups::{TokenGroup, token_groups};
 use super::scratch::BlockScratch;
 use crate::error::Result;
 use crate::nn::{
-    Activation, HeadAttention, HeadRows, PackedLinear, Preparation, RotaryTable, is_plain,
-    mean_and_scale, rows_of_a_share, vectorised, with_values,
+    Activation, HeadAttention, HeadRows, PackedLinear, Preparation, RotaryTable, ScratchPool,
+    is_plain, mean_and_scale, rows_of_a_share, vectorised, with_values,
 };
 use crate::stdit3::attention::{CrossWeights, SelfWeights};
 use crate::stdit3::context::{PackedText, StepContext};
@@ -113,7 +113,7 @@ impl<'a> FusedBlock<'a> {
         let norm =
             |index: usize| norms.as_ref().map(|norms| (norms[index].0.as_slice(), norms[index].1));
         let prepared = |index, scale| Preparation { norm: norm(index), rotary: self.rotary, scale };
-        let heads = HeadAttention {
+        let of_heads = HeadAttention {
             heads: *heads,
             head_size,
             queries: prepared(0, 1.0 / (head_size as f32).sqrt()),
@@ -123,7 +123,7 @@ impl<'a> FusedBlock<'a> {
         let sequences = wide.chunks_exact(group.length * 3 * hidden);
         for (rows, to) in sequences.zip(mixed.chunks_exact_mut(group.length * hidden)) {
             let part = |part| HeadRows { values: rows, pitch: 3 * hidden, start: part * hidden };
-            heads.attend(part(0), [part(1), part(2)], group.length, None, to, attention);
+            of_heads.attend(part(0), [part(1), part(2)], group.length, None, to, attention);
         }
         projection.multiply(mixed, Activation::None, input, product);
         vectorised(|| {
@@ -152,12 +152,11 @@ impl<'a> FusedBlock<'a> {
         halve_pairs(group, input, hidden);
         query.multiply(input, Activation::None, mixed, product);
         let head_size = hidden / heads;
-        let scaled = |scale| Preparation { scale, ..Preparation::default() };
-        let heads = HeadAttention {
+        let of_heads = HeadAttention {
             heads: *heads,
             head_size,
-            queries: scaled(1.0 / (head_size as f32).sqrt()),
-            keys: scaled(1.0),
+            queries: Preparation::scaled(1.0 / (head_size as f32).sqrt()),
+            keys: Preparation::scaled(1.0),
         };
         let first: usize = self.text.lengths[..group.row].iter().sum();
         let part = |part| HeadRows {
@@ -167,7 +166,7 @@ impl<'a> FusedBlock<'a> {
         };
         let queries = HeadRows { values: mixed, pitch: hidden, start: 0 };
         let length = self.text.lengths[group.row];
-        heads.attend(queries, [part(0), part(1)], length, None, input, attention);
+        of_heads.attend(queries, [part(0), part(1)], length, None, input, attention);
         projection.multiply(input, Activation::None, mixed, product);
         for (merged, update) in group.merged.iter().zip(mixed.chunks_exact(hidden)) {
             for token in merged.first..merged.first + merged.targets {
@@ -252,12 +251,10 @@ impl CustomOp1 for FusedBlock<'_> {
             group.tokens.iter().filter_map(|token| places[token.place].take()).collect()
         };
         let work: Vec<_> = self.groups.iter().map(|group| (group, take(group))).collect();
-        work.into_par_iter().with_max_len(1).for_each_init(
-            BlockScratch::default,
-            |scratch, (group, to)| {
-                self.pass(x, group, to, scratch);
-            },
-        );
+        let pool = ScratchPool::<BlockScratch>::new();
+        work.into_par_iter().with_max_len(1).for_each(|(group, to)| {
+            pool.with(|scratch| self.pass(x, group, to, scratch));
+        });
         Ok((CpuStorage::F32(result), layout.shape().clone()))
     }
 }

@@ -105,11 +105,12 @@ impl Stdit3Block {
         probe: &mut dyn Probe,
     ) -> Result<Tensor> {
         let grid = &step.prompt.grid;
-        let (rows, found, _) = tokens.dims3()?;
-        let expected = (step.prompt.rows(), grid.frames() * grid.spots());
-        if (rows, found) != expected {
+        let hidden = self.modulation_table.dim(1)?;
+        let expected = [step.prompt.rows(), grid.frames() * grid.spots(), hidden];
+        if tokens.dims() != expected {
             return Err(ModelError::bad_input(format!(
-                "{found} tokens in {rows} rows are not those of the step, which has {expected:?}"
+                "tokens {:?} are not those of the step, which are {expected:?}",
+                tokens.dims()
             )));
         }
         if !probe.looks_inside_blocks()

@@ -2,7 +2,7 @@
 
 use crate::nn::{AttentionScratch, ProductScratch};
 
-/// Reused from one group to the next, so that nothing is allocated in between.
+/// Reused from one group of a block to the next.
 #[derive(Default)]
 pub(super) struct BlockScratch {
     /// The group's tokens as they are so far, `[tokens, hidden]`.

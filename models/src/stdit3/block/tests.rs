@@ -90,6 +90,9 @@ fn tokens_of_another_step_are_an_error() {
     let model = model(&config);
     let (tokens, _) = begin(&model, 4, None, false);
     let (_, step) = begin(&model, 5, None, false);
-    let refused = model.blocks[0].forward(&tokens, &step, &mut NoProbe).err().unwrap();
-    assert!(refused.to_string().contains("not those of the step"), "{refused}");
+    let narrow = begin(&model, 5, None, false).0.narrow(2, 0, 40).unwrap();
+    for tokens in [tokens, narrow] {
+        let refused = model.blocks[0].forward(&tokens, &step, &mut NoProbe).err().unwrap();
+        assert!(refused.to_string().contains("not those of the step"), "{refused}");
+    }
 }

@@ -87,6 +87,8 @@ fn what_a_header_cannot_mean_is_refused_with_the_reason() {
         (Forged { count: Some(1 << 29), ..sound() }, "declares"),
         (with(value("general.alignment", 4, &[0; 4])), "alignment of 0"),
         (with(value("general.alignment", 0, &[0; 4])), "alignment of 0"),
+        (with(value("general.alignment\0", 4, &[0; 4])), "alignment of 0"),
+        (with(value("general.alignment\0\0\0", 1, &[0; 4])), "alignment of 0"),
         (with(value("x", 8, &u64::MAX.to_le_bytes())), "string length"),
         (with(value("x", 9, &list(8, 1 << 29))), "array of"),
         (with(value("x", 9, &nested)), "depth"),

@@ -32,9 +32,9 @@ pub(crate) use self::workspace::workspace_bytes;
 /// What is in memory at a time, in values. Our choices, measured with the networks of full size: the transformed inputs of one
 /// position stay in a core's cache while all weights pass them, weights are not transformed too often, and all together is
 /// small beside a network's weights.
-const POSITION_VALUES: usize = 1 << 18;
-const WEIGHT_VALUES: usize = 6 << 20;
-const PRODUCT_VALUES: usize = 6 << 20;
+const POSITION_VALUES: usize = 1 << 17;
+const WEIGHT_VALUES: usize = 4 << 20;
+const PRODUCT_VALUES: usize = 4 << 20;
 
 /// With fewer channels on either side, the transforms take longer than what they save. Our choice, measured.
 const FEWEST_CHANNELS: usize = 32;
@@ -44,7 +44,8 @@ pub(super) fn suits(kernel: &PackedKernel) -> bool {
     let [time, height, width] = kernel.windows;
     let is_square = |window: Window| window.kernel == 3 && window.stride == 1;
     let enough = kernel.in_channels.min(kernel.out_channels) >= FEWEST_CHANNELS;
-    kernel.scale == 1 && time.stride == 1 && is_square(height) && is_square(width) && enough
+    let is_causal = time.stride == 1 && time.after == 0;
+    kernel.scale == 1 && is_causal && is_square(height) && is_square(width) && enough
 }
 
 /// A kernel on an input of a known size.

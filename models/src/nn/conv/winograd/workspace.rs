@@ -30,7 +30,7 @@ impl Workspace {
     }
 }
 
-/// What a workspace takes at most for tensors and kernels of so many bytes.
+/// What a workspace takes, about, for tensors and kernels of so many bytes.
 pub(crate) fn workspace_bytes(widest_tensor: usize, largest_kernel: usize) -> usize {
     const MOST: usize = (PRODUCTS * POSITION_VALUES + WEIGHT_VALUES + PRODUCT_VALUES) * 4;
     // 36 values for each 16 inputs and outputs, with what rounding up to whole tiles and frames of zeros add; 36 for each 9
