@@ -100,7 +100,7 @@ impl HeadAttention<'_> {
             let (keys, values) = (keys.from(start), values.from(start));
             vectorised(|| self.pack(keys, values, key_count, level, scratch));
             let bias = bias.map(|bias| bias.of_head(head));
-            self.attend_head(queries.from(start), key_count, head, bias, to, level, scratch);
+            self.attend_head(queries.from(start), key_count, head, bias, to, scratch);
         }
     }
 
@@ -139,9 +139,9 @@ impl HeadAttention<'_> {
         head: usize,
         bias: Option<&[f32]>,
         to: &mut [f32],
-        level: SimdLevel,
         scratch: &mut AttentionScratch,
     ) {
+        let level = SimdLevel::best();
         let (size, row_length) = (self.head_size, self.heads * self.head_size);
         let tile_rows = largest_tile(level).0;
         let padded_size = size.next_multiple_of(lanes(level));

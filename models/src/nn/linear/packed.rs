@@ -258,13 +258,23 @@ fn pack_rows(
     }
 }
 
-/// Turns rows of weights `[features of the panel, in_features]` into a panel `[in_features, width]`.
+/// Turns rows of weights `[features of the panel, in_features]` into a panel `[in_features, width]`, square by square.
 fn turn(strip: &[f32], in_features: usize, panel: &mut [f32], width: usize) {
-    for start in (0..in_features).step_by(TURNED_FEATURES) {
-        let end = in_features.min(start + TURNED_FEATURES);
-        for (index, row) in strip.chunks_exact(in_features).enumerate() {
-            let to = panel[start * width..].iter_mut().skip(index).step_by(width);
-            to.zip(&row[start..end]).for_each(|(to, &weight)| *to = weight);
+    vectorised(|| {
+        for (square, rows) in strip.chunks(TURNED_FEATURES * in_features).enumerate() {
+            let first_row = square * TURNED_FEATURES;
+            for start in (0..in_features).step_by(TURNED_FEATURES) {
+                let count = TURNED_FEATURES.min(in_features - start);
+                let mut values = [[0f32; TURNED_FEATURES]; TURNED_FEATURES];
+                for (values, row) in values.iter_mut().zip(rows.chunks_exact(in_features)) {
+                    values[..count].copy_from_slice(&row[start..][..count]);
+                }
+                let rows = rows.len() / in_features;
+                for feature in 0..count {
+                    let to = &mut panel[(start + feature) * width + first_row..][..rows];
+                    to.iter_mut().zip(&values).for_each(|(to, values)| *to = values[feature]);
+                }
+            }
         }
-    }
+    });
 }
