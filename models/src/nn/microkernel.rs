@@ -28,6 +28,9 @@ pub(super) struct Tile<'a> {
     pub(super) add: bool,
 }
 
+/// Multiplications that are not worth another thread. Our choice: they take a core a few tenths of a millisecond.
+pub(super) const PRODUCTS_ON_ONE_THREAD: usize = 1 << 23;
+
 /// The taps of a product that has only one for each channel.
 pub(super) const ONE_TAP: &[usize] = &[0];
 

@@ -28,6 +28,6 @@ pub(crate) use linear::{Activation, PackedLinear, ProductScratch, rows_of_a_shar
 pub(crate) use norm::mean_and_scale;
 pub use norm::{RmsNorm, layer_norm};
 pub use rope::RotaryTable;
-pub(crate) use rows::{is_plain, with_values};
+pub(crate) use rows::{is_plain, values_in_order, with_values};
 pub(crate) use scratch::ScratchPool;
 pub(crate) use simd::vectorised;

@@ -21,6 +21,20 @@ pub(crate) fn is_plain(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous() && x.elem_count() > 0
 }
 
+/// The values that operation `op` works on: in f32, one behind the other.
+///
+/// # Errors
+/// They are of another dtype, or lie in another order.
+pub(crate) fn values_in_order<'a>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+    op: &'static str,
+) -> candle_core::Result<&'a [f32]> {
+    let (start, end) =
+        layout.contiguous_offsets().ok_or(candle_core::Error::RequiresContiguous { op })?;
+    Ok(&storage.as_slice::<f32>()?[start..end])
+}
+
 /// Hands out the values of a tensor in f32 on a CPU where they lie.
 ///
 /// # Errors
@@ -58,10 +72,7 @@ impl<F: Fn(usize, &[f32], &mut [f32]) + Send + Sync> CustomOp1 for RowMap<F> {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or(candle_core::Error::RequiresContiguous { op: self.name() })?;
-        let values = &storage.as_slice::<f32>()?[start..end];
+        let values = values_in_order(storage, layout, self.name())?;
         let length = layout.dims().last().copied().unwrap_or(1).max(1);
         let mut mapped = vec![0f32; values.len()];
         let map = |first: usize, values: &[f32], mapped: &mut [f32]| {

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use super::band::{Band, split_into_bands};
 use super::packed::PackedKernel;
 use super::patch::{Channel, PatchLayout};
-use crate::nn::microkernel::{Tile, lanes, largest_tile};
+use crate::nn::microkernel::{PRODUCTS_ON_ONE_THREAD, Tile, lanes, largest_tile};
+use crate::nn::rows::values_in_order;
 use crate::nn::scratch::ScratchPool;
 
 /// Positions of a band. Our choice: few enough to give every core bands of a small picture, many enough to use the
@@ -20,9 +21,6 @@ const BAND_POSITIONS: usize = 512;
 /// Weights of an output channel that are used on a tile at a time. Our choice: what a tile reads of the input for so
 /// many stays in the innermost cache.
 const BLOCK_WEIGHTS: usize = 288;
-
-/// Multiplications that are not worth another thread. Our choice: they take a core a few tenths of a millisecond.
-const ON_ONE_THREAD: usize = 1 << 23;
 
 /// A kernel on an input of a known size.
 pub(super) struct Convolution<'a> {
@@ -65,10 +63,7 @@ impl CustomOp1 for Convolution<'_> {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or(candle_core::Error::RequiresContiguous { op: self.name() })?;
-        let values = &storage.as_slice::<f32>()?[start..end];
+        let values = values_in_order(storage, layout, self.name())?;
         let [frames, rows, columns] = self.steps;
         let (scale, out_channels) = (self.kernel.scale, self.kernel.out_channels);
         let shape = Shape::from((self.batch, out_channels, frames, scale * rows, scale * columns));
@@ -79,7 +74,7 @@ impl CustomOp1 for Convolution<'_> {
             split_into_bands(&mut result, out_channels, [frames, rows], row, plan.band_rows);
         let work = shape.elem_count() * plan.taps[0].len() * self.kernel.in_channels;
         let compute = |scratch: &mut Scratch, band| self.compute(values, &plan, band, scratch);
-        if work <= ON_ONE_THREAD || bands.len() == 1 || rayon::current_num_threads() == 1 {
+        if work <= PRODUCTS_ON_ONE_THREAD || bands.len() == 1 || rayon::current_num_threads() == 1 {
             let mut scratch = Scratch::default();
             bands.into_iter().for_each(|band| compute(&mut scratch, band));
         } else {

@@ -4,14 +4,13 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 use rayon::prelude::*;
 
 use super::packed::{Activation, PackedLinear, ProductScratch};
+use crate::nn::microkernel::PRODUCTS_ON_ONE_THREAD;
+use crate::nn::rows::values_in_order;
 use crate::nn::scratch::ScratchPool;
 
 /// Rows that a thread multiplies at a time. Our choice: as many as an inner cache holds beside a panel of weights, so that
 /// weights are fetched as rarely as possible.
 const BLOCK_ROWS: usize = 192;
-
-/// Multiplications that are not worth another thread. Our choice: they take a core a few tenths of a millisecond.
-const ON_ONE_THREAD: usize = 1 << 23;
 
 /// With fewer rows for each thread, they share the columns instead. Our choice: above it, a product takes longer than
 /// fetching its weights.
@@ -35,10 +34,7 @@ impl CustomOp1 for Product<'_> {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or(candle_core::Error::RequiresContiguous { op: self.name() })?;
-        let values = &storage.as_slice::<f32>()?[start..end];
+        let values = values_in_order(storage, layout, self.name())?;
         let mut dims = layout.dims().to_vec();
         let (found, expected) = (dims.last().copied(), self.linear.in_features());
         if found != Some(expected) {
@@ -62,7 +58,7 @@ impl Product<'_> {
         let rows = x.len().checked_div(inputs).unwrap_or(0);
         let threads = rayon::current_num_threads();
         let mut result = vec![0f32; rows * outputs];
-        if threads == 1 || rows * inputs * outputs <= ON_ONE_THREAD {
+        if threads == 1 || rows * inputs * outputs <= PRODUCTS_ON_ONE_THREAD {
             let blocks = x.chunks(BLOCK_ROWS * inputs.max(1));
             let mut scratch = ProductScratch::default();
             for (x, to) in blocks.zip(result.chunks_mut(BLOCK_ROWS * outputs)) {

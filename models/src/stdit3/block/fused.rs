@@ -13,7 +13,7 @@ use super::scratch::BlockScratch;
 use crate::error::Result;
 use crate::nn::{
     Activation, HeadAttention, HeadRows, PackedLinear, Preparation, RotaryTable, ScratchPool,
-    is_plain, mean_and_scale, rows_of_a_share, vectorised, with_values,
+    is_plain, mean_and_scale, rows_of_a_share, values_in_order, vectorised, with_values,
 };
 use crate::stdit3::attention::{CrossWeights, SelfWeights};
 use crate::stdit3::context::{PackedText, StepContext};
@@ -239,10 +239,7 @@ impl CustomOp1 for FusedBlock<'_> {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or(candle_core::Error::RequiresContiguous { op: self.name() })?;
-        let x = &storage.as_slice::<f32>()?[start..end];
+        let x = values_in_order(storage, layout, self.name())?;
         let mut result = vec![0f32; x.len()];
         let mut places: Vec<_> =
             result.chunks_exact_mut(self.modulation.hidden()).map(Some).collect();

@@ -24,6 +24,7 @@ use super::packed::PackedKernel;
 use super::patch::spread;
 use super::window::Window;
 use crate::nn::microkernel::{Tile, lanes, largest_tile};
+use crate::nn::rows::values_in_order;
 use crate::nn::simd::vectorised;
 
 pub use self::workspace::release_workspaces;
@@ -278,10 +279,7 @@ impl CustomOp1 for WinogradConvolution<'_> {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (start, end) = layout
-            .contiguous_offsets()
-            .ok_or(candle_core::Error::RequiresContiguous { op: self.name() })?;
-        let x = &storage.as_slice::<f32>()?[start..end];
+        let x = values_in_order(storage, layout, self.name())?;
         let [frames, rows, columns] = self.output;
         let out_channels = self.kernel.out_channels;
         let shape = Shape::from((self.batch, out_channels, frames, rows, columns));
