@@ -237,7 +237,10 @@ async fn weights_that_are_cut_short_on_the_way_fail_their_jobs_and_work_again_wh
     let pipeline = start(&bundle, 1, streaming);
     let expected = pixels(&pipeline.submit(request("a ball", 1)).await.unwrap()).await.unwrap();
 
-    let job = pipeline.submit(request("a ball", 1)).await.unwrap();
+    // So many steps that it cannot be done before the file is cut.
+    let mut long = request("a ball", 1);
+    long.sampling.steps = 500;
+    let job = pipeline.submit(long).await.unwrap();
     while !matches!(next(&job).await, JobEvent::Step { index: 0, .. }) {}
     OpenOptions::new().write(true).open(&weights).unwrap().set_len(1000).unwrap();
     let error = pixels(&job).await.unwrap_err();
