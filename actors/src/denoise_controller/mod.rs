@@ -294,6 +294,23 @@ impl<D: Denoise> DenoiseController<D> {
             self.core.metrics().items_out(1);
         }
     }
+
+    fn take(&mut self, input: ControllerInput<D::Activation>) {
+        match input {
+            ControllerInput::Job(job) => {
+                self.core.metrics().items_in(1);
+                self.waiting.push_back(job);
+                self.start_waiting();
+            }
+            ControllerInput::FromRing(RingItem::Token(token)) => {
+                self.returning = true;
+                self.turn(token);
+            }
+            ControllerInput::FromRing(RingItem::EndOfSweep(number)) => self.end_sweep(number),
+            ControllerInput::FromRing(RingItem::Rest) => self.rested(),
+            ControllerInput::NoMoreJobs => self.admitting = false,
+        }
+    }
 }
 
 impl<D: Denoise> Stage for DenoiseController<D> {
@@ -318,22 +335,11 @@ impl<D: Denoise> Stage for DenoiseController<D> {
             || !self.jobs.is_empty()
             || !self.waiting.is_empty()
         {
-            match self.inbox.recv() {
-                Some(ControllerInput::Job(job)) => {
-                    self.core.metrics().items_in(1);
-                    self.waiting.push_back(job);
-                    self.start_waiting();
-                }
-                Some(ControllerInput::FromRing(RingItem::Token(token))) => {
-                    self.returning = true;
-                    self.turn(token);
-                }
-                Some(ControllerInput::FromRing(RingItem::EndOfSweep(number))) => {
-                    self.end_sweep(number);
-                }
-                Some(ControllerInput::FromRing(RingItem::Rest)) => self.rested(),
-                Some(ControllerInput::NoMoreJobs) => self.admitting = false,
-                None => return,
+            let Some(input) = self.inbox.recv() else { return };
+            self.take(input);
+            // Jobs that were admitted together share their first sweep, too.
+            while let Some(input) = self.inbox.try_recv() {
+                self.take(input);
             }
             self.begin_sweep();
         }

@@ -133,3 +133,25 @@ fn a_job_whose_turn_is_lost_fails_when_its_sweep_is_back_and_the_others_go_on() 
     assert_eq!(steps, 3);
     assert_eq!((slots.free(), ledger.observe().total_bytes()), (2, 0));
 }
+
+#[test]
+fn jobs_that_are_there_when_a_sweep_begins_share_it() {
+    let (to_controller, inbox) = bounded("controller", 8);
+    let (to_worker, ring) = bounded("ring", 8);
+    let (to_decoder, latents) = bounded("latents", 2);
+    let slots = Slots::new(2);
+    let ((first, _first_events), (second, _second_events)) = (job(1, &slots), job(2, &slots));
+    for job in [first, second] {
+        assert!(to_controller.send(ControllerInput::Job(job)).is_ok());
+    }
+    let (hop, ledger) = (RingHop::Worker(to_worker), MemoryLedger::unlimited());
+    let controller = DenoiseController::new(Counter, inbox, hop, 1, to_decoder, ledger);
+    let thread = StageThread::spawn(controller).unwrap();
+    let mut jobs = Vec::new();
+    while let Some(RingItem::Token(token)) = ring.recv() {
+        jobs.push(token.job().id());
+    }
+    assert_eq!(jobs, [JobId(1), JobId(2)]);
+    drop((to_controller, ring, latents));
+    thread.join();
+}

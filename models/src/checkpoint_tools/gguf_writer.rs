@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::weights::{Encoding, SHAPE_KEY};
+use crate::weights::{Encoding, GGUF_MAGIC, SHAPE_KEY};
 
 /// A tensor that a file will hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,6 @@ pub(super) struct GgufWriter<W> {
     written_bytes: u64,
 }
 
-const MAGIC: [u8; 4] = *b"GGUF";
 const VERSION: u32 = 3;
 const MOST_AXES: usize = 4;
 /// Of the scheme of quantised blocks; ggml's present one.
@@ -142,7 +141,7 @@ fn header(architecture: &str, model: &str, tensors: &[GgufEntry]) -> io::Result<
         let shape = shape.collect::<Result<_, _>>().map_err(invalid)?;
         values.push((format!("{SHAPE_KEY}{}", tensor.name), Value::I32s(shape)));
     }
-    let mut header = MAGIC.to_vec();
+    let mut header = GGUF_MAGIC.to_vec();
     header.extend(VERSION.to_le_bytes());
     header.extend((tensors.len() as u64).to_le_bytes());
     header.extend((values.len() as u64).to_le_bytes());

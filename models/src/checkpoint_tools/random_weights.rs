@@ -38,10 +38,29 @@ const LANES: usize = 4;
 /// Our choice: spread of biases. Small beside activations of about 1, but not nothing.
 const BIAS_DEVIATION: f32 = 0.02;
 
+/// Features of a head in every published size of T5, which takes the scale of attention's scores into its queries.
+const T5_HEAD_FEATURES: usize = 64;
+
 impl RandomWeights {
-    /// What a parameter of one network of a model gets; two networks may use the same name.
+    /// What a parameter of one network of a model gets; two networks may use the same name. T5's queries and its table of
+    /// tokens have the spread with which T5 begins its training: without it, each token would attend to nearly one other,
+    /// and what the blocks add would drown the tokens.
+    ///
+    /// # Source
+    /// `T5PreTrainedModel._init_weights` in transformers, `modeling_t5.py`.
     pub(super) fn of_part(seed: u64, part: PartName, name: &str, shape: &[usize]) -> Self {
-        Self::of_parameter(seed, &format!("{part}/{name}"), shape)
+        let scale = match part {
+            PartName::T5 if name.ends_with(".SelfAttention.q.weight") => {
+                (T5_HEAD_FEATURES as f32).sqrt().recip()
+            }
+            PartName::T5 if name == "shared.weight" => (shape[shape.len() - 1] as f32).sqrt(),
+            _ => 1.0,
+        };
+        let mut weights = Self::of_parameter(seed, &format!("{part}/{name}"), shape);
+        if let Self::Uniform(uniform) = &mut weights {
+            uniform.half_width *= scale;
+        }
+        weights
     }
 
     /// What a parameter of this name and shape gets: 1 for the weights of norms, small biases, and for matrices,

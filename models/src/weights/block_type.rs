@@ -38,6 +38,8 @@ impl BlockType {
     pub const Q8_0: Self = Self(GgmlDType::Q8_0);
     /// 256 values of 4 bits in eight groups, each with a scale and an offset of 6 bits.
     pub const Q4_K: Self = Self(GgmlDType::Q4K);
+    /// 256 values of 6 bits in sixteen groups, each with a scale of 8 bits.
+    pub const Q6_K: Self = Self(GgmlDType::Q6K);
 
     /// The type of candle's `dtype`; `None` for plain numbers, and for types that files do not hold.
     pub(super) fn of(dtype: GgmlDType) -> Option<Self> {

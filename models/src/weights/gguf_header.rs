@@ -42,7 +42,7 @@ pub(super) struct GgufTensor {
 }
 
 /// What a GGUF file begins with.
-pub(super) const MAGIC: &[u8] = b"GGUF";
+pub(crate) const MAGIC: &[u8] = b"GGUF";
 
 /// The header's word for the shape of a tensor that has more axes than the four that the format has room for; the tensor's
 /// name follows.

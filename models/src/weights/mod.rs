@@ -32,7 +32,7 @@ use crate::error::{ModelError, Result};
 pub use block_type::BlockType;
 pub use checkpoint::Checkpoint;
 pub use gguf_file::GgufFile;
-pub(crate) use gguf_header::{Encoding, SHAPE_KEY};
+pub(crate) use gguf_header::{Encoding, MAGIC as GGUF_MAGIC, SHAPE_KEY};
 pub use load_group::LoadGroup;
 pub use pytorch_file::PytorchFile;
 pub use recorder::ParameterRecorder;

@@ -5,13 +5,12 @@
 //! bytes; the autoencoder is convolutions, which the types of blocks are not made for.
 
 mod plan;
+mod quantized_type;
 mod rows;
 
-use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::str::FromStr;
 
 use self::plan::QuantizePlan;
 use super::error::{Result, ToolError};
@@ -24,68 +23,10 @@ use super::staged_folder::{StagedFolder, check_apart, write_error};
 use super::{Progress, checksums, disk_space, pretty_json};
 use crate::bundle::{ModelBundle, PartName};
 use crate::error::ModelError;
-use crate::weights::{BlockType, Checkpoint, Encoding, TensorSource, WeightFile};
+use crate::weights::{Checkpoint, Encoding, TensorSource, WeightFile};
 
 pub use plan::{PartSummary, Treatment};
-
-/// What weights are quantised to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuantizedType {
-    /// 8 bits a weight and a scale for 32 of them: 0.53 of f16's bytes, next to no error.
-    Q8_0,
-    /// 4 bits a weight, with scales and offsets: 0.28 of f16's bytes. Its blocks take rows of a multiple of 256 values;
-    /// other rows get 5 bits a weight and a scale for 32 of them (`Q5_0`), 0.34 of f16's bytes, as llama.cpp does it.
-    Q4K,
-}
-
-impl QuantizedType {
-    const ALL: [Self; 2] = [Self::Q8_0, Self::Q4K];
-
-    /// The name on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Q8_0 => "q8_0",
-            Self::Q4K => "q4_k",
-        }
-    }
-
-    /// The type for rows that are a multiple of its block.
-    fn wanted(self) -> BlockType {
-        match self {
-            Self::Q8_0 => BlockType::Q8_0,
-            Self::Q4K => BlockType::Q4_K,
-        }
-    }
-
-    /// The type of smaller blocks for other rows.
-    fn smaller(self) -> Option<BlockType> {
-        match self {
-            Self::Q8_0 => None,
-            Self::Q4K => Some(BlockType::Q5_0),
-        }
-    }
-
-    /// The type for rows of so many values; `None` when no block fits.
-    fn block_type(self, row_values: usize) -> Option<BlockType> {
-        let fits = |block_type: &BlockType| row_values.is_multiple_of(block_type.block_values());
-        Some(self.wanted()).filter(fits).or(self.smaller().filter(fits))
-    }
-}
-
-impl Display for QuantizedType {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for QuantizedType {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|known| known.as_str() == name);
-        found.ok_or_else(|| "expected q8_0 or q4_k".to_string())
-    }
-}
+pub use quantized_type::QuantizedType;
 
 /// How to quantise a model.
 #[derive(Debug, Clone, PartialEq, Eq)]

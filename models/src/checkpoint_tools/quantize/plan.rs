@@ -10,7 +10,7 @@ use super::{Quantization, QuantizedType};
 use crate::bundle::{ModelBundle, PartName};
 use crate::checkpoint_tools::gguf_writer::GgufEntry;
 use crate::checkpoint_tools::{Result, ToolError};
-use crate::weights::{BlockType, Encoding, TensorSource};
+use crate::weights::{Encoding, TensorSource};
 
 /// The layout of a quantised model.
 pub(super) struct QuantizePlan {
@@ -34,13 +34,15 @@ pub(super) struct Manifest {
 }
 
 /// Of `quantize.json` and the layout that it describes.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// What became of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Treatment {
     /// It is quantised as was asked for.
     AsAsked,
+    /// Errors in it weigh more than in others, so it is quantised in a type of more bits.
+    WithMoreBits,
     /// Its rows are no multiple of the asked type's block, so it is quantised in a type of smaller blocks.
     InSmallerBlocks,
     /// A matrix of a block whose rows are no multiple of any block, left as it was.
@@ -111,14 +113,12 @@ fn plan_part(
             // The first group is what surrounds the blocks.
             let is_matrix = index > 0 && shape.len() == 2 && name.ends_with(".weight");
             let row_values = shape.last().copied().unwrap_or(1);
-            let (treatment, encoding) = match asked.block_type(row_values) {
-                _ if !is_matrix => (Treatment::NotForQuantising, plain(info.dtype)),
-                Some(block_type) if block_type == asked.wanted() => {
-                    (Treatment::AsAsked, Encoding::Blocks(block_type))
-                }
-                Some(block_type) => (Treatment::InSmallerBlocks, Encoding::Blocks(block_type)),
-                None => (Treatment::RowsDoNotFit, plain(info.dtype)),
+            let treatment = match is_matrix {
+                true => asked.treatment(part, name, row_values),
+                false => Treatment::NotForQuantising,
             };
+            let encoding =
+                asked.block_type(treatment).map_or_else(|| plain(info.dtype), Encoding::Blocks);
             let entry = GgufEntry { name: name.clone(), shape: info.shape, encoding };
             summary.original_bytes += info.stored_bytes;
             summary.bytes += entry.bytes();
@@ -138,11 +138,10 @@ fn plain(dtype: DType) -> Encoding {
 impl PartSummary {
     /// What became of a tensor, in a word or two.
     fn word(&self, treatment: Treatment) -> String {
-        match treatment {
-            Treatment::AsAsked => self.asked.wanted().name().into(),
-            Treatment::InSmallerBlocks => self.asked.smaller().map_or("", BlockType::name).into(),
-            Treatment::RowsDoNotFit => "left, rows do not fit".into(),
-            Treatment::NotForQuantising => "left".into(),
+        match (self.asked.block_type(treatment), treatment) {
+            (Some(block_type), _) => block_type.name().into(),
+            (None, Treatment::RowsDoNotFit) => "left, rows do not fit".into(),
+            (None, _) => "left".into(),
         }
     }
 }
@@ -162,6 +161,9 @@ impl Display for PartSummary {
             write!(f, "\n{part}: {count} {tensors} ")?;
             match treatment {
                 Treatment::AsAsked => write!(f, "in {wanted}")?,
+                Treatment::WithMoreBits => {
+                    write!(f, "in {}, because their errors weigh more", self.word(*treatment))?
+                }
                 Treatment::InSmallerBlocks => write!(
                     f,
                     "in {}, because {wanted} needs rows of a multiple of {} values",
