@@ -88,6 +88,13 @@ impl<T> Receiver<T> {
         item
     }
 
+    /// Takes the next item, waiting for it no longer than `wait`.
+    pub fn recv_within(&self, wait: Duration) -> Option<T> {
+        let item = self.inner.recv_timeout(wait).ok()?;
+        self.probe.depth(self.inner.len());
+        Some(item)
+    }
+
     /// Takes the next item if one waits.
     pub fn try_recv(&self) -> Option<T> {
         let item = self.inner.try_recv().ok()?;
@@ -186,5 +193,18 @@ mod tests {
         drop(receiver);
         assert_eq!(Arc::strong_count(&item), 1);
         assert!(sender.send(item).is_err());
+    }
+
+    #[test]
+    fn who_waits_for_a_while_gets_what_comes_meanwhile_and_no_more() {
+        let (sender, receiver) = bounded("test", 1);
+        assert_eq!(receiver.recv_within(Duration::from_millis(1)), None);
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(10));
+            sender.send(1).unwrap();
+        });
+        assert_eq!(receiver.recv_within(Duration::MAX), Some(1));
+        late.join().unwrap();
+        assert_eq!(receiver.recv_within(Duration::MAX), None, "nobody can send any more");
     }
 }

@@ -18,6 +18,11 @@ use crate::slots::{SlotPermit, Slots};
 use crate::stage::{Stage, StageCore};
 use crate::token::{Token, sweep};
 
+/// Prompts that follow each other within this time are taken together. Our choice: a client hands several in faster than
+/// that, and without it the first would go through the text encoder alone, and all of its weights be read once more for the
+/// others; beside even a small model's work it is nothing.
+const TOGETHER: Duration = Duration::from_millis(2);
+
 /// Takes all waiting prompts through the text encoder in one sweep, then admits them to denoising one by one, as token
 /// slots become free.
 pub struct PromptEmbedder<E, A> {
@@ -263,7 +268,7 @@ impl<E: EmbedPrompts, A: Send> Stage for PromptEmbedder<E, A> {
         while let Some(first) = self.requests.recv() {
             let mut tickets = vec![first];
             while tickets.len() < self.sweep_limit {
-                let Some(next) = self.requests.try_recv() else { break };
+                let Some(next) = self.requests.recv_within(TOGETHER) else { break };
                 tickets.push(next);
             }
             record_queue_depth(self.requests.depth());
