@@ -11,7 +11,7 @@ use crate::config::{GraphLimits, MemoryLimits};
 use crate::error::{PipelineError, SubmitError};
 use crate::open_sora;
 use crate::pipeline_actor::{
-    Cancel, Job, Observe, PipelineActor, RequestCheck, SetMemory, ShutDown, Submit,
+    Cancel, Check, Job, Observe, PipelineActor, RequestCheck, SetMemory, ShutDown, Submit,
 };
 use crate::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 use crate::snapshot::PipelineSnapshot;
@@ -77,6 +77,14 @@ impl PipelineHandle {
     /// The queue is full, the pipeline is shutting down, or the model cannot do what is asked for.
     pub async fn submit(&self, order: impl Into<JobOrder>) -> Result<Job, SubmitError> {
         self.actor.send(Submit(order.into())).await.map_err(|_| SubmitError::Gone)?
+    }
+
+    /// Finds out whether [`PipelineHandle::submit`] would refuse a prompt for what it asks for.
+    ///
+    /// # Errors
+    /// The model cannot do what is asked for, or it takes more memory than there is.
+    pub async fn check(&self, request: &GenerationRequest) -> Result<(), SubmitError> {
+        self.actor.send(Check(Box::new(request.clone()))).await.map_err(|_| SubmitError::Gone)?
     }
 
     /// Cancels a job; `false` when it was over or never was. Its last event is sent at once; the stages give it up at

@@ -10,7 +10,10 @@ pub mod open_sora;
 pub mod output;
 mod pipeline_actor;
 pub mod plan;
+pub mod request_settings;
 pub mod saved_job;
+#[cfg(feature = "serve")]
+pub mod server;
 pub mod sidecar;
 pub mod sinks;
 pub mod snapshot;

@@ -34,6 +34,11 @@ pub struct Job {
 #[rtype(result = "Result<Job, SubmitError>")]
 pub(crate) struct Submit(pub(crate) JobOrder);
 
+/// Asks whether a prompt would be refused for what it is.
+#[derive(Message)]
+#[rtype(result = "Result<(), SubmitError>")]
+pub(crate) struct Check(pub(crate) Box<GenerationRequest>);
+
 /// Cancels a job; the answer says whether it was still going.
 #[derive(Message)]
 #[rtype(result = "bool")]
@@ -177,6 +182,14 @@ impl Handler<Submit> for PipelineActor {
 
     fn handle(&mut self, Submit(order): Submit, _: &mut Self::Context) -> Self::Result {
         self.submit(order)
+    }
+}
+
+impl Handler<Check> for PipelineActor {
+    type Result = Result<(), SubmitError>;
+
+    fn handle(&mut self, Check(request): Check, _: &mut Self::Context) -> Self::Result {
+        (self.check)(&request)
     }
 }
 

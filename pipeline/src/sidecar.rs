@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use sora_actors::messages::{GenerationRequest, JobSummary};
+use sora_models::DeviceChoice;
+use sora_models::bundle::ModelBundle;
 
 /// What the field `format` of every such file says.
 pub const SIDECAR_FORMAT: &str = "sora-video/1";
@@ -64,6 +67,16 @@ pub struct ModelIdentity {
     pub fingerprint: String,
 }
 
+impl ModelIdentity {
+    /// Of a model.
+    ///
+    /// # Errors
+    /// Its files cannot be read.
+    pub fn of(bundle: &ModelBundle) -> sora_models::Result<Self> {
+        Ok(Self { name: bundle.generation().name.clone(), fingerprint: bundle.fingerprint()? })
+    }
+}
+
 /// What a video was computed with; another device or dtype gives slightly other numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compute {
@@ -71,6 +84,13 @@ pub struct Compute {
     pub device: String,
     /// The dtype of weights and activations: `f32`, `f16`, `bf16`.
     pub dtype: String,
+}
+
+impl Compute {
+    /// Of a device and a dtype.
+    pub fn of(device: &Device, dtype: DType) -> Self {
+        Self { device: DeviceChoice::of(device).to_string(), dtype: dtype.as_str().to_string() }
+    }
 }
 
 /// What was done for a video.

@@ -39,9 +39,19 @@ pub(crate) fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Before it takes the name, so that the name never stands for half a file.
     file.as_file().sync_all()?;
     file.persist(path).map_err(|failure| failure.error)?;
+    sync_folder(folder)
+}
+
+/// Returns when a power failure would leave the names in a folder as they are now.
+///
+/// # Errors
+/// The operating system refuses.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     // Elsewhere folders cannot be opened.
     #[cfg(unix)]
     std::fs::File::open(folder)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = folder;
     Ok(())
 }
 

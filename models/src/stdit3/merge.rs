@@ -57,6 +57,15 @@ impl FromStr for Merging {
     }
 }
 
+impl fmt::Display for Merging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.odd_frame {
+            OddFrame::DropLast => self.steps.fmt(f),
+            OddFrame::KeepLast => write!(f, "{},keep-last", self.steps),
+        }
+    }
+}
+
 /// The merging of frame pairs `(2j, 2j + 1)`.
 ///
 /// # Source

@@ -11,7 +11,7 @@ use super::moves::Moves;
 use super::{OutputError, OutputTarget};
 use crate::sidecar::Sidecar;
 use crate::sinks::{SinkKind, VideoFormat, VideoSink, is_frame_name};
-use crate::whole_file::temporary_file;
+use crate::whole_file::{sync_folder, temporary_file};
 
 /// A video being written: a temporary file beside its target, which takes the target's name when it is complete and
 /// disappears when it is dropped before.
@@ -54,20 +54,28 @@ impl PendingVideo {
         Ok(self.sink.write_chunk(chunk)?)
     }
 
-    /// Completes the video, and puts it and its settings in place. When the power fails meanwhile, what was there
-    /// before is in a folder `.sora-….partial`.
+    /// Completes the video, and puts it and its settings in place, to outlast a power failure from then on. When the
+    /// power fails meanwhile, what was there before is in a folder `.sora-….partial`.
     ///
     /// # Errors
     /// The disk refuses; then neither is there, and what was there before is put back.
     pub fn complete(self, sidecar: &Sidecar) -> Result<(), OutputError> {
         let Self { sink, staged, target } = self;
         sink.finish()?;
+        // Before anything takes its name, so that no name ever stands for half a file.
+        staged
+            .sync()
+            .map_err(|source| OutputError::NotWritable { path: target.video.clone(), source })?;
         let not_writable = |path: &Path| {
             let path = path.to_path_buf();
             move |source| OutputError::NotWritable { path, source }
         };
         let settings = temporary_file(target.folder())
-            .and_then(|file| sidecar.write_to(file.as_file()).map(|()| file.into_temp_path()))
+            .and_then(|file| {
+                sidecar.write_to(file.as_file())?;
+                file.as_file().sync_all()?;
+                Ok(file.into_temp_path())
+            })
             .map_err(not_writable(&target.sidecar))?;
         // Declared before `moves`, so that after a failure it is empty again when it is removed.
         let earlier = temporary_folder(staging_place(&target.video, target.folder()))
@@ -82,11 +90,20 @@ impl PendingVideo {
             .map_err(|failure| failure.error)
             .map_err(not_writable(&target.sidecar))?;
         moves.keep();
-        Ok(())
+        sync_folder(target.folder()).map_err(not_writable(&target.video))
     }
 }
 
 impl Staged {
+    /// Returns when a file's bytes are on the disk. The frames of a folder are left to the operating system: there are
+    /// many, and nobody relies on them.
+    fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::Folder(_) => Ok(()),
+            Self::File(file) => fs::File::open(file)?.sync_all(),
+        }
+    }
+
     /// Moves the video to `video`, and what was there before into the empty folder `earlier`.
     fn put_in_place(&self, video: &Path, earlier: &Path, moves: &mut Moves) -> io::Result<()> {
         match self {

@@ -19,7 +19,8 @@ mod video_file;
 use std::fmt;
 use std::path::Path;
 
-use sora_actors::messages::VideoChunk;
+use sora_actors::messages::{GenerationRequest, VideoChunk};
+use sora_models::sizes::SPATIAL_FACTOR;
 
 pub use contact_sheet::ContactSheetSink;
 pub use error::SinkError;
@@ -49,6 +50,18 @@ pub struct VideoFormat {
     /// # Units
     /// Frames per second.
     pub fps: f64,
+}
+
+impl VideoFormat {
+    /// The frames that come of a request: pixels beyond a whole latent value are not generated.
+    pub fn of(request: &GenerationRequest) -> Self {
+        Self {
+            width_px: request.width_px / SPATIAL_FACTOR * SPATIAL_FACTOR,
+            height_px: request.height_px / SPATIAL_FACTOR * SPATIAL_FACTOR,
+            num_frames: request.num_frames,
+            fps: request.fps,
+        }
+    }
 }
 
 /// Takes a video's frames in order and writes them to one file or folder.

@@ -8,6 +8,8 @@ mod memory;
 mod pack;
 mod plan;
 mod quantize;
+#[cfg(feature = "serve")]
+mod serve;
 mod synth;
 mod verify;
 
@@ -35,6 +37,8 @@ pub use memory::{MemoryArguments, free_bytes};
 pub use pack::PackArguments;
 pub use plan::PlanArguments;
 pub use quantize::QuantizeArguments;
+#[cfg(feature = "serve")]
+pub use serve::ServeArguments;
 pub use synth::SynthArguments;
 pub use verify::{VerifyArguments, open_original};
 
@@ -61,11 +65,22 @@ impl Arguments {
         }
     }
 
+    /// What goes to the log when `RUST_LOG` does not say: a server tells of each request.
+    pub fn default_log(&self) -> &'static str {
+        match self.command {
+            #[cfg(feature = "serve")]
+            Command::Serve(_) => "error,sora=info,sora_pipeline=info,sora_actors=info",
+            _ => "error",
+        }
+    }
+
     /// Where a timeline of the run goes, if one is asked for.
     pub fn timeline(&self) -> Option<&Path> {
         match &self.command {
             Command::Generate(arguments) => arguments.trace.file.as_deref(),
             Command::Eval(arguments) => arguments.trace.file.as_deref(),
+            #[cfg(feature = "serve")]
+            Command::Serve(arguments) => arguments.trace.file.as_deref(),
             _ => None,
         }
     }
@@ -85,6 +100,9 @@ pub enum Command {
     Plan(PlanArguments),
     /// Write a model folder of random weights, to rehearse memory and speed without a download
     Synth(SynthArguments),
+    /// Take prompts over HTTP, keep them on disk, and make their videos
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArguments>),
     /// Rewrite a model folder so that each block can be streamed, or check one that was
     Pack(PackArguments),
     /// Write a model folder with quantised weights: half of the bytes to read, or a third

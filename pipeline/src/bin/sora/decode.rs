@@ -57,7 +57,8 @@ pub fn run(arguments: &DecodeArguments) -> anyhow::Result<Outcome> {
     let limits = ConsumerLimits { patience: Duration::MAX, ..GraphLimits::default().consumer };
     let (ticket, events) = JobTicket::open(id, JobOrder::resume(checkpoint), limits);
     let end = actix::System::new().block_on(async {
-        let interrupt = Interrupt::listen(facts.report.clone());
+        let report = facts.report.clone();
+        let interrupt = Interrupt::listen(move || report.stopping());
         let stages = launch_decoder(decoder, ticket)?;
         let end = task.follow(Job { id, events }, facts, interrupt).await;
         stages.into_iter().for_each(StageThread::join);

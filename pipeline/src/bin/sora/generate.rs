@@ -165,7 +165,8 @@ fn tasks(
 
 /// Keeps the pipeline's queue full until all videos are made, or the user stops.
 async fn make_all(pipeline: PipelineHandle, tasks: Vec<VideoTask>, facts: RunFacts) -> Outcome {
-    let interrupt = Interrupt::listen(facts.report.clone());
+    let report = facts.report.clone();
+    let interrupt = Interrupt::listen(move || report.stopping());
     let journals: Vec<_> = tasks.iter().filter_map(|task| task.journal.clone()).collect();
     let mut waiting = VecDeque::from(tasks);
     let mut running = JoinSet::new();

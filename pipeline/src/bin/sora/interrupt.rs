@@ -1,12 +1,9 @@
 //! Ctrl-C: once to stop in order, twice to stop at once.
 
-use std::rc::Rc;
-
 use tokio::signal;
 use tokio::sync::{mpsc, watch};
 
 use crate::exit::Outcome;
-use crate::report::Report;
 use crate::tracing_output;
 
 /// Tells every task that the user wants to stop.
@@ -16,8 +13,8 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Starts listening; call it within a runtime.
-    pub fn listen(report: Rc<dyn Report>) -> Self {
+    /// Starts listening, and calls `when_asked` when the user asks; call it within a runtime.
+    pub fn listen(when_asked: impl FnOnce() + 'static) -> Self {
         let (ask, asked) = watch::channel(false);
         let mut signals = stop_signals();
         actix::spawn(async move {
@@ -26,7 +23,7 @@ impl Interrupt {
             }
             // Nobody listens any more when the command is over.
             let _ = ask.send(true);
-            report.stopping();
+            when_asked();
             while let Some(signal) = signals.recv().await {
                 // A terminal that closes may say so more than once.
                 if signal == StopSignal::Asked {

@@ -8,9 +8,7 @@ use candle_core::{DType, Device};
 use sora_actors::JobOrder;
 use sora_actors::compute::EmbeddedPrompt;
 use sora_actors::messages::{JobCheckpoint, JobEvent, JobSummary};
-use sora_models::DeviceChoice;
 use sora_models::bundle::ModelBundle;
-use sora_models::sizes::SPATIAL_FACTOR;
 use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo};
 use sora_pipeline::saved_job::FileJournal;
 use sora_pipeline::sidecar::{
@@ -58,12 +56,8 @@ impl RunFacts {
         dtype: DType,
         report: Rc<dyn Report>,
     ) -> sora_models::Result<Self> {
-        let model = ModelIdentity {
-            name: bundle.generation().name.clone(),
-            fingerprint: bundle.fingerprint()?,
-        };
-        let device = DeviceChoice::of(device).to_string();
-        Ok(Self { model, compute: Compute { device, dtype: dtype.as_str().to_string() }, report })
+        let (model, compute) = (ModelIdentity::of(bundle)?, Compute::of(device, dtype));
+        Ok(Self { model, compute, report })
     }
 }
 
@@ -96,13 +90,7 @@ impl VideoTask {
 
     /// The frames that will come: pixels beyond a whole latent value are not generated.
     pub fn format(&self) -> VideoFormat {
-        let request = &self.label.request;
-        VideoFormat {
-            width_px: request.width_px / SPATIAL_FACTOR * SPATIAL_FACTOR,
-            height_px: request.height_px / SPATIAL_FACTOR * SPATIAL_FACTOR,
-            num_frames: request.num_frames,
-            fps: request.fps,
-        }
+        VideoFormat::of(&self.label.request)
     }
 
     /// Tells that the pipeline did not take the request.

@@ -17,6 +17,8 @@ mod quantize;
 mod report;
 mod request;
 mod resume;
+#[cfg(feature = "serve")]
+mod serve;
 mod synth;
 mod tracing_output;
 mod verify;
@@ -56,7 +58,7 @@ fn on_one_line(error: &anyhow::Error) -> String {
 /// # Errors
 /// Whatever makes the command impossible before it begins; what happens later is an [`Outcome`].
 fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
-    tracing_output::open(arguments.timeline())?;
+    tracing_output::open(arguments.timeline(), arguments.default_log())?;
     match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments),
         Command::Bench(arguments) => bench::run(&arguments),
@@ -65,6 +67,8 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Pack(arguments) => pack::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Synth(arguments) => synth::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }

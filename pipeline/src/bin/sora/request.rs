@@ -2,9 +2,8 @@
 
 use sora_actors::messages::GenerationRequest;
 use sora_models::bundle::GenerationConfig;
-use sora_models::prompt_notation::PromptScores;
-use sora_models::rflow::SamplingSettings;
 use sora_models::sizes::{PictureSize, picture_size};
+use sora_pipeline::request_settings::{RequestSettings, default_request};
 
 use crate::arguments::{DEFAULT_SEED, GenerateArguments};
 
@@ -24,45 +23,26 @@ pub fn request(
     earlier: Option<&GenerationRequest>,
     defaults: &GenerationConfig,
 ) -> anyhow::Result<GenerationRequest> {
-    let mut request = earlier.cloned().unwrap_or_else(|| GenerationRequest {
-        prompt: String::new(),
-        seed: DEFAULT_SEED.wrapping_add(index),
-        width_px: defaults.width,
-        height_px: defaults.height,
-        num_frames: defaults.num_frames,
-        fps: f64::from(defaults.fps),
-        sampling: defaults.sampling(),
-        scores: PromptScores {
-            aesthetic: defaults.aesthetic_score.map(f64::from),
-            ..PromptScores::default()
-        },
-    });
+    let seed = DEFAULT_SEED.wrapping_add(index);
+    let fresh = || default_request(prompt, seed, defaults);
+    let mut request = earlier.cloned().unwrap_or_else(fresh);
     request.prompt = prompt.to_string();
-    set(&mut request.seed, arguments.seed.map(|first| first.wrapping_add(index)));
-    if let Some(size) = picture(arguments)? {
-        (request.width_px, request.height_px) = (size.width_px, size.height_px);
-    }
-    set(&mut request.num_frames, arguments.frames);
-    set(&mut request.fps, arguments.fps);
-    let SamplingSettings { steps, guidance_scale, leap, coast, merge, odd_frame, .. } =
-        &mut request.sampling;
-    set(steps, arguments.steps);
-    set(guidance_scale, arguments.cfg_scale);
-    set(leap, arguments.lpl);
-    set(coast, arguments.coast);
-    set(merge, arguments.tdtm.map(|tdtm| tdtm.steps));
-    set(odd_frame, arguments.tdtm.map(|tdtm| tdtm.odd_frame));
-    let PromptScores { aesthetic, motion, camera_motion } = &mut request.scores;
-    set(aesthetic, arguments.aesthetic_score.map(Some));
-    set(motion, arguments.motion_score.map(Some));
-    set(camera_motion, arguments.camera_motion.clone().map(Some));
+    let settings = RequestSettings {
+        seed: arguments.seed.map(|first| first.wrapping_add(index)),
+        steps: arguments.steps,
+        cfg_scale: arguments.cfg_scale,
+        lpl: arguments.lpl,
+        coast: arguments.coast,
+        tdtm: arguments.tdtm,
+        size: picture(arguments)?,
+        frames: arguments.frames,
+        fps: arguments.fps,
+        aesthetic_score: arguments.aesthetic_score,
+        motion_score: arguments.motion_score,
+        camera_motion: arguments.camera_motion.clone(),
+    };
+    settings.apply(&mut request);
     Ok(request)
-}
-
-fn set<T>(setting: &mut T, given: Option<T>) {
-    if let Some(given) = given {
-        *setting = given;
-    }
 }
 
 /// The size of a frame, if the command line says one.
@@ -77,6 +57,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use clap::Parser;
+    use sora_models::rflow::SamplingSettings;
     use sora_models::stdit3::{MergeSteps, OddFrame};
 
     use super::*;

@@ -1,7 +1,7 @@
 //! Where logs and timelines go.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,14 +18,17 @@ use crate::print::note;
 /// The timeline that is being written. One for the program, since the program's end may come on any thread.
 static TIMELINE: Mutex<Option<Timeline>> = Mutex::new(None);
 
-/// Sends logs to standard error, as `RUST_LOG` says, and the timeline to a file in the Chrome trace format, if one is asked
+/// Sends logs to standard error, as `RUST_LOG` says or else `default_log`, and the timeline to a file in the Chrome trace format, if one is asked
 /// for. Whoever calls this calls [`close`] before the program ends.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn open(timeline: Option<&Path>) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    let logs = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_filter(filter);
+pub fn open(timeline: Option<&Path>, default_log: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_log));
+    let logs = tracing_subscriber::fmt::layer()
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_filter(filter);
     let spans = match timeline {
         None => None,
         Some(path) => {

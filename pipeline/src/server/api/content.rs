@@ -1,0 +1,93 @@
+//! The files of a finished video.
+
+use actix_files::NamedFile;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CACHE_CONTROL, ContentDisposition, DispositionParam, DispositionType,
+};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::caller::{Caller, NamedVideo};
+use super::error::{ApiError, ApiResult, ErrorBody};
+use super::query::Query;
+use super::state::ApiState;
+use crate::server::folder::VideoAsset;
+use crate::server::store::VideoStatus;
+
+/// A finished video's file, or a part of it.
+#[utoipa::path(
+    get, path = "/v1/videos/{id}/content", tag = "videos", operation_id = "downloadVideo",
+    params(
+        ("id" = String, Path, description = "The video"),
+        ("variant" = Option<String>, Query, description = "`video` (the default), `thumbnail` or `spritesheet`"),
+        ("Range" = Option<String>, Header, description = "Which bytes, as in `bytes=0-99`"),
+    ),
+    responses(
+        (status = 200, description = "The file", content((Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"))),
+        (status = 206, description = "A part of it", content((Vec<u8> = "video/mp4"), (Vec<u8> = "image/png"))),
+        (status = 304, description = "It is as the client has it"),
+        (status = "4XX", description = "There is no such video or file", body = ErrorBody),
+        (status = 503, description = "Try again later", body = ErrorBody),
+    )
+)]
+pub(super) async fn content(
+    request: HttpRequest,
+    caller: Caller,
+    NamedVideo(id): NamedVideo,
+    state: Data<ApiState>,
+) -> ApiResult {
+    let query = Query::of(&request, &["variant"])?;
+    let asset = match query.get("variant") {
+        None => VideoAsset::Video,
+        Some(word) => {
+            let known = VideoAsset::ALL.into_iter().find(|asset| asset.as_str() == word);
+            known.ok_or_else(|| {
+                let message = "`variant` must be `video`, `thumbnail` or `spritesheet`.";
+                ApiError::invalid("variant", message)
+            })?
+        }
+    };
+    let record = state.store.get(&caller.0, id).await?.ok_or_else(ApiError::no_such_video)?;
+    if record.status != VideoStatus::Completed {
+        let message = format!("The video is {}: there is no file yet.", record.status.as_str());
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "video_not_ready", message));
+    }
+    let path = state.folder.path(id, asset);
+    let name = std::path::Path::new(&path).file_name().unwrap_or_default();
+    let disposition = ContentDisposition {
+        disposition: DispositionType::Inline,
+        parameters: vec![DispositionParam::Filename(name.to_string_lossy().into_owned())],
+    };
+    let file = NamedFile::open(&path).map_err(|cause| {
+        tracing::error!(%id, %cause, "the file of a finished video cannot be read");
+        ApiError::new(StatusCode::NOT_FOUND, "file_not_found", "The video's file is gone.")
+    })?;
+    let mut response = file.set_content_disposition(disposition).into_response(&request);
+    // It never changes, but it is its owner's alone.
+    response.headers_mut().insert(
+        CACHE_CONTROL,
+        actix_web::http::header::HeaderValue::from_static("private, max-age=3600"),
+    );
+    Ok(response)
+}
+
+/// A frame of a video that is being made; this server has none yet.
+#[utoipa::path(
+    get, path = "/v1/videos/{id}/preview", tag = "videos", operation_id = "previewVideo",
+    params(("id" = String, Path, description = "The video")),
+    responses(
+        (status = 200, description = "A frame", body = Vec<u8>, content_type = "image/png"),
+        (status = "4XX", description = "There is no such video, or no frame of it", body = ErrorBody),
+        (status = 503, description = "Try again later", body = ErrorBody),
+    )
+)]
+pub(super) async fn preview(
+    caller: Caller,
+    NamedVideo(id): NamedVideo,
+    state: Data<ApiState>,
+) -> ApiResult<HttpResponse> {
+    state.store.get(&caller.0, id).await?.ok_or_else(ApiError::no_such_video)?;
+    let message = "There is no frame of the video to show yet.";
+    Err(ApiError::new(StatusCode::NOT_FOUND, "no_preview", message))
+}

@@ -1,0 +1,339 @@
+//! Asking for videos.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use sora_actors::messages::GenerationRequest;
+use sora_models::sizes::parse_frames;
+use sora_models::stdit3::Merging;
+use utoipa::ToSchema;
+
+use super::body::{self, INPUT_REFERENCE};
+use super::caller::{Caller, NamedVideo};
+use super::error::{ApiError, ApiResult, ErrorBody};
+use super::fields::Fields;
+use super::state::ApiState;
+use super::video_object::Video;
+use crate::SubmitError;
+use crate::request_settings::{RequestSettings, default_request};
+use crate::server::folder::VideoAsset;
+use crate::server::ids::{VideoId, random_seed};
+use crate::server::store::{Acceptance, NewVideo, Owner};
+use crate::server::{clock, limits::RequestLimits};
+use crate::sinks::{SinkError, SinkKind, VideoFormat};
+
+/// Videos of higher priority are made first. Our choice of bounds: enough to tell apart what is urgent.
+const PRIORITIES: std::ops::RangeInclusive<i64> = -10..=10;
+
+/// The longest idempotency key.
+const LONGEST_KEY: usize = 255;
+
+/// Why a picture to begin from is refused.
+pub(super) const NO_INPUT_REFERENCE: &str =
+    "Videos from a picture are not supported: this server makes videos from text alone.";
+
+/// What a video is asked for with. Numbers may come as text, too.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CreateVideo {
+    /// What the video shall show.
+    prompt: String,
+    /// The model's name; the one that is served when left out.
+    model: Option<String>,
+    /// Length in seconds.
+    #[schema(value_type = Option<String>, example = "2")]
+    seconds: Option<String>,
+    /// Size of a frame, as `WIDTHxHEIGHT` in pixels.
+    #[schema(example = "64x64")]
+    size: Option<String>,
+    /// Seed of the noise; the server chooses one when left out.
+    seed: Option<u64>,
+    /// Denoising steps.
+    #[schema(minimum = 1)]
+    steps: Option<usize>,
+    /// How closely to follow the prompt.
+    #[schema(minimum = 0)]
+    cfg_scale: Option<f64>,
+    /// When to leap to the end of denoising: `off`, `fixed:N`, `dynamic`, or a switch.
+    lpl: Option<String>,
+    /// How many steps to evaluate: `off` or a number.
+    coast: Option<String>,
+    /// In which steps to merge tokens: `off`, `all`, a number of steps, or a switch.
+    tdtm: Option<String>,
+    /// Number of frames, in place of `seconds`; or `2s`, `4s`, `8s`, `16s`.
+    frames: Option<String>,
+    /// Frames a second.
+    fps: Option<f64>,
+    /// Aesthetic score to ask for, about 4 to 7.
+    aesthetic_score: Option<f64>,
+    /// Amount of motion to ask for.
+    motion_score: Option<f64>,
+    /// Camera motion to ask for, such as `pan left`.
+    camera_motion: Option<String>,
+    /// Videos of higher priority are made first.
+    #[schema(minimum = -10, maximum = 10)]
+    priority: Option<i64>,
+    /// Texts to keep with the video.
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// What a remix is asked for with: the prompt, and whatever else shall differ from the first video.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RemixVideo {
+    /// What the video shall show.
+    prompt: String,
+}
+
+/// What is asked for, before it is known whether it can be done.
+struct Asked {
+    prompt: String,
+    settings: RequestSettings,
+    seconds: Option<f64>,
+    priority: Option<i64>,
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Asks for a video. It is on the server's disk when the answer comes.
+#[utoipa::path(
+    post, path = "/v1/videos", tag = "videos", operation_id = "createVideo",
+    request_body(content(
+        (CreateVideo = "application/json"),
+        (CreateVideo = "multipart/form-data"),
+    )),
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key again means the same video.")),
+    responses(
+        (status = 200, description = "The video, queued", body = Video),
+        (status = "4XX", description = "What is wrong with the request", body = ErrorBody),
+        (status = 503, description = "No room now: try again after `Retry-After` seconds", body = ErrorBody),
+    )
+)]
+pub(super) async fn create(
+    request: HttpRequest,
+    payload: Payload,
+    caller: Caller,
+    state: Data<ApiState>,
+) -> ApiResult {
+    let mut fields = body::read(&request, payload, state.limits.body_bytes).await?;
+    let asked = Asked::read(&mut fields, &state)?;
+    fields.finish()?;
+    let seed = match asked.settings.seed {
+        Some(seed) => seed,
+        None => random_seed().map_err(|_| no_random_numbers())?,
+    };
+    let base = default_request(&asked.prompt, seed, &state.defaults);
+    submit(&request, &state, caller.0, base, asked, None).await
+}
+
+/// Asks for a video like another one, with another prompt.
+#[utoipa::path(
+    post, path = "/v1/videos/{id}/remix", tag = "videos", operation_id = "remixVideo",
+    params(("id" = String, Path, description = "The first video")),
+    request_body(content((RemixVideo = "application/json"), (RemixVideo = "multipart/form-data"))),
+    responses(
+        (status = 200, description = "The new video, queued", body = Video),
+        (status = "4XX", description = "What is wrong with the request", body = ErrorBody),
+        (status = 503, description = "No room now: try again after `Retry-After` seconds", body = ErrorBody),
+    )
+)]
+pub(super) async fn remix(
+    request: HttpRequest,
+    payload: Payload,
+    caller: Caller,
+    NamedVideo(id): NamedVideo,
+    state: Data<ApiState>,
+) -> ApiResult {
+    let before = state.store.get(&caller.0, id).await?.ok_or_else(ApiError::no_such_video)?;
+    let mut fields = body::read(&request, payload, state.limits.body_bytes).await?;
+    let mut asked = Asked::read(&mut fields, &state)?;
+    fields.finish()?;
+    asked.priority = asked.priority.or(Some(before.priority));
+    let base = GenerationRequest { prompt: asked.prompt.clone(), ..before.request };
+    submit(&request, &state, caller.0, base, asked, Some(id)).await
+}
+
+async fn submit(
+    request: &HttpRequest,
+    state: &ApiState,
+    owner: Owner,
+    mut base: GenerationRequest,
+    asked: Asked,
+    remixed_from: Option<VideoId>,
+) -> ApiResult {
+    asked.settings.apply(&mut base);
+    if let Some(seconds) = asked.seconds {
+        base.num_frames = frames_of(seconds, base.fps);
+    }
+    check(&base, state).await?;
+    let video = NewVideo {
+        id: VideoId::random().map_err(|_| no_random_numbers())?,
+        owner,
+        priority: asked.priority.unwrap_or_default(),
+        request: base,
+        model: state.model_names.first().cloned().unwrap_or_default(),
+        fingerprint: state.fingerprint.clone(),
+        metadata: asked.metadata,
+        remixed_from,
+        idempotency_key: idempotency_key(request)?,
+        created_at: clock::now(),
+    };
+    let record = match state.store.accept(video, state.limits.queue).await? {
+        Acceptance::Accepted(record) => {
+            if state.log_prompts {
+                tracing::info!(id = %record.id, prompt = %record.request.prompt, "accepted");
+            }
+            state.live.changed();
+            record
+        }
+        Acceptance::Before(record) => record,
+        Acceptance::QueueFull => {
+            let waiting = state.limits.queue.waiting;
+            return Err(ApiError::busy("queue_full", format!("{waiting} videos wait already.")));
+        }
+        Acceptance::OwnerFull => {
+            let most = state.limits.queue.of_owner;
+            let message = format!("This key has {most} unfinished videos already.");
+            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_videos", message));
+        }
+    };
+    Ok(HttpResponse::Ok().json(Video::of(record, state)))
+}
+
+impl Asked {
+    fn read(fields: &mut Fields, state: &ApiState) -> ApiResult<Self> {
+        check_model(fields, state)?;
+        if fields.take(INPUT_REFERENCE).is_some() {
+            return Err(ApiError::invalid(INPUT_REFERENCE, NO_INPUT_REFERENCE));
+        }
+        if fields.text("negative_prompt")?.is_some_and(|text| !text.trim().is_empty()) {
+            let message = "Negative prompts are not supported: the model's guidance is against its own empty prompt.";
+            return Err(ApiError::invalid("negative_prompt", message));
+        }
+        let prompt = fields.text("prompt")?.ok_or_else(|| {
+            let error = ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "missing_required_parameter",
+                "`prompt` is missing: say what the video shall show.",
+            );
+            error.about("prompt")
+        })?;
+        let frames = fields.text("frames")?.map(|text| {
+            let parsed = parse_frames(text.trim());
+            parsed.map_err(|cause| ApiError::invalid("frames", cause.to_string()))
+        });
+        let seconds: Option<f64> = fields.parsed("seconds")?;
+        if seconds.is_some_and(|seconds| !(seconds.is_finite() && seconds > 0.0)) {
+            return Err(ApiError::invalid("seconds", "`seconds` must be a number above 0."));
+        }
+        if frames.is_some() && seconds.is_some() {
+            return Err(ApiError::invalid("frames", "Give either `frames` or `seconds`."));
+        }
+        let priority: Option<i64> = fields.parsed("priority")?;
+        if priority.is_some_and(|priority| !PRIORITIES.contains(&priority)) {
+            let (low, high) = (PRIORITIES.start(), PRIORITIES.end());
+            let message = format!("`priority` must be a whole number from {low} to {high}.");
+            return Err(ApiError::invalid("priority", message));
+        }
+        let settings = RequestSettings {
+            seed: fields.parsed("seed")?,
+            steps: fields.parsed("steps")?,
+            cfg_scale: fields.parsed("cfg_scale")?,
+            lpl: fields.switched("lpl", "off", "dynamic")?,
+            coast: fields.parsed("coast")?,
+            tdtm: fields.switched::<Merging>("tdtm", "off", "all")?,
+            size: fields.parsed("size")?,
+            frames: frames.transpose()?,
+            fps: fields.parsed("fps")?,
+            aesthetic_score: score(fields, "aesthetic_score")?,
+            motion_score: score(fields, "motion_score")?,
+            camera_motion: fields.text("camera_motion")?,
+        };
+        let metadata = fields.metadata("metadata")?;
+        Ok(Self { prompt, settings, seconds, priority, metadata })
+    }
+}
+
+fn score(fields: &mut Fields, name: &str) -> ApiResult<Option<f64>> {
+    let score: Option<f64> = fields.parsed(name)?;
+    match score {
+        Some(score) if !score.is_finite() => {
+            Err(ApiError::invalid(name, format!("`{name}` must be a number.")))
+        }
+        score => Ok(score),
+    }
+}
+
+fn check_model(fields: &mut Fields, state: &ApiState) -> ApiResult<()> {
+    let Some(model) = fields.text("model")? else { return Ok(()) };
+    if state.model_names.contains(&model) {
+        return Ok(());
+    }
+    let known = state.model_names.join("`, `");
+    let message = format!("The model is not served here: known is `{known}`.");
+    Err(ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model"))
+}
+
+/// Frames of so many seconds, at least one; what is too many is found by the check of all settings.
+fn frames_of(seconds: f64, fps: f64) -> usize {
+    // A product that is no number becomes 0, and one that is too large the largest number.
+    ((seconds * fps).round() as usize).max(1)
+}
+
+/// Refuses what cannot be made, or is more than the server gives.
+async fn check(request: &GenerationRequest, state: &ApiState) -> ApiResult<()> {
+    let limits: &RequestLimits = &state.limits;
+    let camera = request.scores.camera_motion.as_deref().unwrap_or_default();
+    let too_large = [
+        ("prompt", request.prompt.chars().count(), limits.prompt_chars, "characters"),
+        ("camera_motion", camera.chars().count(), limits.prompt_chars, "characters"),
+        ("steps", request.sampling.steps, limits.steps, "steps"),
+        ("frames", request.num_frames, limits.frames, "frames"),
+        ("size", request.width_px.saturating_mul(request.height_px), limits.frame_pixels, "pixels"),
+    ];
+    if let Some((name, found, most, unit)) =
+        too_large.into_iter().find(|(_, found, most, _)| found > most)
+    {
+        let message =
+            format!("`{name}`: {found} {unit} are more than the {most} that are allowed.");
+        return Err(ApiError::invalid(name, message));
+    }
+    if request.prompt.trim().is_empty() {
+        let message = "The prompt is empty: say what the video shall show.";
+        return Err(ApiError::invalid("prompt", message));
+    }
+    if request.prompt.contains('\0') {
+        return Err(ApiError::invalid("prompt", "The prompt holds a NUL character."));
+    }
+    match state.pipeline.check(request).await {
+        Ok(()) => {}
+        Err(SubmitError::Invalid(cause)) => {
+            let message = cause.to_string();
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", message));
+        }
+        Err(cause @ SubmitError::OverBudget(_)) => {
+            let message = cause.to_string();
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "over_budget", message));
+        }
+        Err(_) => return Err(ApiError::busy("shutting_down", "The server is stopping.")),
+    }
+    let asset = VideoAsset::Video.as_str();
+    SinkKind::DEFAULT.check(VideoFormat::of(request), asset.as_ref()).map_err(|cause| match cause {
+        SinkError::Format { reason, .. } => {
+            ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", format!("The video: {reason}."))
+        }
+        other => ApiError::bad_body(other.to_string()),
+    })
+}
+
+fn idempotency_key(request: &HttpRequest) -> ApiResult<Option<String>> {
+    const NAME: &str = "Idempotency-Key";
+    let Some(value) = request.headers().get(NAME) else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| (1..=LONGEST_KEY).contains(&text.len()));
+    let message = "The key must be 1 to 255 visible characters.";
+    text.map(|text| Some(text.to_string())).ok_or_else(|| ApiError::invalid(NAME, message))
+}
+
+fn no_random_numbers() -> ApiError {
+    ApiError::busy("no_random_numbers", "The operating system has no random numbers.")
+}

@@ -1,0 +1,139 @@
+//! A video's way from accepted to over.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Owner, Store, StoreError, VideoError, VideoRecord, first, get, select};
+use crate::server::ids::VideoId;
+
+/// What came of a wish to cancel.
+#[derive(Debug, PartialEq)]
+pub enum Cancellation {
+    /// There is no such video.
+    Unknown,
+    /// It was over already.
+    Over(VideoRecord),
+    /// It will not be made.
+    Cancelled(VideoRecord),
+}
+
+impl Store {
+    /// Takes the video that is next by priority and age, and notes that it is being made.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn claim(&self) -> Result<Option<VideoRecord>, StoreError> {
+        self.writes
+            .run(|connection| {
+                let next = "status = 'queued' ORDER BY priority DESC, sequence LIMIT 1";
+                let Some(record) = first(connection, next, [])? else { return Ok(None) };
+                let claim = "UPDATE videos SET status = 'in_progress' WHERE sequence = ?1";
+                connection.prepare_cached(claim)?.execute([record.sequence])?;
+                first(connection, "sequence = ?1", [record.sequence])
+            })
+            .await
+    }
+
+    /// The videos that an earlier process began, in the order in which they were accepted.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn begun(&self) -> Result<Vec<VideoRecord>, StoreError> {
+        let begun = "status = 'in_progress' ORDER BY sequence";
+        self.reads.run(move |connection| select(connection, begun, [])).await
+    }
+
+    /// Whether a video is being made, as far as the record says.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn is_in_progress(&self, id: VideoId) -> Result<bool, StoreError> {
+        let filter = "id = ?1 AND status = 'in_progress'";
+        let found = self.reads.run(move |connection| first(connection, filter, [id.to_string()]));
+        Ok(found.await?.is_some())
+    }
+
+    /// Notes that a video is there; `false` when it was cancelled or deleted meanwhile.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn complete(
+        &self,
+        id: VideoId,
+        sha256: String,
+        bytes: u64,
+        at: i64,
+    ) -> Result<bool, StoreError> {
+        let update = "UPDATE videos SET status = 'completed', sha256 = ?2, bytes = ?3, completed_at = ?4 \
+             WHERE id = ?1 AND status = 'in_progress'";
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.writes
+            .run(move |connection| {
+                let parameters = params![id.to_string(), sha256, bytes, at];
+                Ok(connection.prepare_cached(update)?.execute(parameters)? == 1)
+            })
+            .await
+    }
+
+    /// Notes that a video will not come; `false` when it was over already.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn fail(&self, id: VideoId, error: VideoError, at: i64) -> Result<bool, StoreError> {
+        self.writes.run(move |connection| fail(connection, id, &error, at)).await
+    }
+
+    /// Cancels an owner's video, if it is not over.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn cancel(
+        &self,
+        owner: &Owner,
+        id: VideoId,
+        error: VideoError,
+        at: i64,
+    ) -> Result<Cancellation, StoreError> {
+        let owner = owner.clone();
+        self.writes
+            .run(move |connection| {
+                let Some(record) = get(connection, &owner, id)? else {
+                    return Ok(Cancellation::Unknown);
+                };
+                if !fail(connection, id, &error, at)? {
+                    return Ok(Cancellation::Over(record));
+                }
+                let record = get(connection, &owner, id)?;
+                Ok(record.map_or(Cancellation::Unknown, Cancellation::Cancelled))
+            })
+            .await
+    }
+
+    /// How many videos go before a waiting one; `None` when it does not wait.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn position(&self, id: VideoId) -> Result<Option<u64>, StoreError> {
+        let query = "SELECT (SELECT COUNT(*) FROM videos AS other WHERE other.status = 'queued' \
+             AND (other.priority > mine.priority OR (other.priority = mine.priority AND other.sequence < mine.sequence))) \
+             FROM videos AS mine WHERE mine.id = ?1 AND mine.status = 'queued'";
+        self.reads
+            .run(move |connection| {
+                let mut statement = connection.prepare_cached(query)?;
+                let position = |row: &Row<'_>| Ok(row.get::<_, i64>(0)?.unsigned_abs());
+                statement.query_row([id.to_string()], position).optional()
+            })
+            .await
+    }
+}
+
+fn fail(
+    connection: &Connection,
+    id: VideoId,
+    error: &VideoError,
+    at: i64,
+) -> rusqlite::Result<bool> {
+    let update = "UPDATE videos SET status = 'failed', error_code = ?2, error_message = ?3, completed_at = ?4 \
+         WHERE id = ?1 AND status IN ('queued', 'in_progress')";
+    let parameters = params![id.to_string(), error.code, error.message, at];
+    Ok(connection.prepare_cached(update)?.execute(parameters)? == 1)
+}
