@@ -19,7 +19,7 @@ use crate::server::store::VideoStatus;
 #[utoipa::path(
     get, path = "/v1/videos/{id}/content", tag = "videos", operation_id = "downloadVideo",
     params(
-        ("id" = String, Path, description = "The video"),
+        ("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video"),
         ("variant" = Option<String>, Query, description = "`video` (the default), `thumbnail` or `spritesheet`"),
         ("Range" = Option<String>, Header, description = "Which bytes, as in `bytes=0-99`"),
     ),
@@ -75,7 +75,7 @@ pub(super) async fn content(
 /// A frame of a video that is being made; this server has none yet.
 #[utoipa::path(
     get, path = "/v1/videos/{id}/preview", tag = "videos", operation_id = "previewVideo",
-    params(("id" = String, Path, description = "The video")),
+    params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video")),
     responses(
         (status = 200, description = "A frame", body = Vec<u8>, content_type = "image/png"),
         (status = "4XX", description = "There is no such video, or no frame of it", body = ErrorBody),

@@ -39,14 +39,15 @@ pub(super) const NO_INPUT_REFERENCE: &str =
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreateVideo {
     /// What the video shall show.
+    #[schema(min_length = 1)]
     prompt: String,
     /// The model's name; the one that is served when left out.
     model: Option<String>,
     /// Length in seconds.
-    #[schema(value_type = Option<String>, example = "2")]
+    #[schema(pattern = r"^[1-9][0-9]?(\.[0-9])?$", example = "2")]
     seconds: Option<String>,
     /// Size of a frame, as `WIDTHxHEIGHT` in pixels.
-    #[schema(example = "64x64")]
+    #[schema(pattern = "^[1-9][0-9]{1,3}x[1-9][0-9]{1,3}$", example = "64x64")]
     size: Option<String>,
     /// Seed of the noise; the server chooses one when left out.
     seed: Option<u64>,
@@ -57,12 +58,16 @@ pub(super) struct CreateVideo {
     #[schema(minimum = 0)]
     cfg_scale: Option<f64>,
     /// When to leap to the end of denoising: `off`, `fixed:N`, `dynamic`, or a switch.
+    #[schema(pattern = "^(off|dynamic|fixed:[0-9]{1,3}|dynamic:.+)$")]
     lpl: Option<String>,
     /// How many steps to evaluate: `off` or a number.
+    #[schema(pattern = "^(off|[1-9][0-9]{0,2})$")]
     coast: Option<String>,
     /// In which steps to merge tokens: `off`, `all`, a number of steps, or a switch.
+    #[schema(pattern = "^(off|all|[0-9]{1,3})(,keep-last|,drop-last)?$")]
     tdtm: Option<String>,
     /// Number of frames, in place of `seconds`; or `2s`, `4s`, `8s`, `16s`.
+    #[schema(pattern = "^([1-9][0-9]{0,2}|(1|2|4|8|16)[sx])$")]
     frames: Option<String>,
     /// Frames a second.
     fps: Option<f64>,
@@ -79,10 +84,12 @@ pub(super) struct CreateVideo {
     metadata: Option<BTreeMap<String, String>>,
 }
 
-/// What a remix is asked for with: the prompt, and whatever else shall differ from the first video.
+/// What a remix is asked for with: the prompt, and any setting of [`CreateVideo`] that shall differ from the first
+/// video's.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RemixVideo {
     /// What the video shall show.
+    #[schema(min_length = 1)]
     prompt: String,
 }
 
@@ -129,7 +136,7 @@ pub(super) async fn create(
 /// Asks for a video like another one, with another prompt.
 #[utoipa::path(
     post, path = "/v1/videos/{id}/remix", tag = "videos", operation_id = "remixVideo",
-    params(("id" = String, Path, description = "The first video")),
+    params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The first video")),
     request_body(content((RemixVideo = "application/json"), (RemixVideo = "multipart/form-data"))),
     responses(
         (status = 200, description = "The new video, queued", body = Video),

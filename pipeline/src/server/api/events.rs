@@ -57,7 +57,7 @@ pub(super) struct ProgressEvent {
 /// holds the video.
 #[utoipa::path(
     get, path = "/v1/videos/{id}/events", tag = "videos", operation_id = "followVideo",
-    params(("id" = String, Path, description = "The video")),
+    params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video")),
     responses(
         (status = 200, description = "Server-sent events", body = ProgressEvent, content_type = "text/event-stream"),
         (status = "4XX", description = "There is no such video", body = ErrorBody),

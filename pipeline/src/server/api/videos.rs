@@ -52,7 +52,7 @@ pub(super) struct DeletedVideo {
 /// A video as it is now.
 #[utoipa::path(
     get, path = "/v1/videos/{id}", tag = "videos", operation_id = "retrieveVideo",
-    params(("id" = String, Path, description = "The video")),
+    params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video")),
     responses(
         (status = 200, description = "The video", body = Video),
         (status = "4XX", description = "There is no such video", body = ErrorBody),
@@ -120,7 +120,7 @@ pub(super) async fn list(request: HttpRequest, caller: Caller, state: Data<ApiSt
 /// Deletes a video and its files; one that is being made is given up.
 #[utoipa::path(
     delete, path = "/v1/videos/{id}", tag = "videos", operation_id = "deleteVideo",
-    params(("id" = String, Path, description = "The video")),
+    params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video")),
     responses(
         (status = 200, description = "It is deleted", body = DeletedVideo),
         (status = "4XX", description = "There is no such video", body = ErrorBody),
@@ -144,7 +144,7 @@ pub(super) async fn delete(
 /// Cancels a video that is not over; it becomes `failed`, with the code `cancelled`.
 #[utoipa::path(
     post, path = "/v1/videos/{id}/cancel", tag = "videos", operation_id = "cancelVideo",
-    params(("id" = String, Path, description = "The video")),
+    params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video")),
     responses(
         (status = 200, description = "The video; one that was over is as it was", body = Video),
         (status = "4XX", description = "There is no such video", body = ErrorBody),
