@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from sora_server import SoraServer
 
 # Videos of at most so much, since the fuzzer asks for hundreds.
-LIMITS = ["--max-steps", "2", "--max-frames", "5", "--max-pixels", "1024", "--max-queue", "100000",
+LIMITS = ["--max-steps", "2", "--max-frames", "5", "--max-pixels", "16384", "--max-queue", "100000",
           "--max-per-key", "100000"]
 
 
@@ -66,7 +66,7 @@ def broken_requests(server, rng):
                 answer = b""
                 while b"\r\n\r\n" not in answer and (part := connection.recv(4096)):
                     answer += part
-            except ConnectionError:
+            except OSError:
                 continue
         status = answer.split(b" ")[1:2]
         assert not answer or status[0].startswith((b"4", b"2")), (number, request[:80], answer[:200])

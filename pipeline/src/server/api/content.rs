@@ -20,7 +20,7 @@ use crate::server::store::VideoStatus;
     get, path = "/v1/videos/{id}/content", tag = "videos", operation_id = "downloadVideo",
     params(
         ("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video"),
-        ("variant" = Option<String>, Query, description = "`video` (the default), `thumbnail` or `spritesheet`"),
+        ("variant" = Option<String>, Query, pattern = "^(video|thumbnail|spritesheet)$", description = "`video` (the default), `thumbnail` or `spritesheet`"),
         ("Range" = Option<String>, Header, description = "Which bytes, as in `bytes=0-99`"),
     ),
     responses(

@@ -53,13 +53,23 @@ pub(super) struct ProgressEvent {
     queue_position: Option<u64>,
 }
 
+/// One of the events of a stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VideoEvent {
+    /// `progress`, and at the end `completed` or `failed`.
+    #[schema(pattern = "^(progress|completed|failed)$")]
+    event: &'static str,
+    /// JSON: a `ProgressEvent`, and at the end a `Video`.
+    data: String,
+}
+
 /// Progress as it happens: `progress` events, the first at once, and at the end one of `completed` or `failed` that
 /// holds the video.
 #[utoipa::path(
     get, path = "/v1/videos/{id}/events", tag = "videos", operation_id = "followVideo",
     params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video")),
     responses(
-        (status = 200, description = "Server-sent events", body = ProgressEvent, content_type = "text/event-stream"),
+        (status = 200, description = "Server-sent events", body = VideoEvent, content_type = "text/event-stream"),
         (status = "4XX", description = "There is no such video", body = ErrorBody),
         (status = 503, description = "Try again later", body = ErrorBody),
     )
@@ -228,8 +238,9 @@ fn deleted(record: VideoRecord) -> VideoRecord {
     VideoRecord { status: VideoStatus::Failed, error, ..record }
 }
 
-fn event(name: &str, data: &impl Serialize) -> Bytes {
+fn event(event: &'static str, data: &impl Serialize) -> Bytes {
     // These types have a form in JSON.
     let data = serde_json::to_string(data).unwrap_or_default();
-    Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+    let VideoEvent { event, data } = VideoEvent { event, data };
+    Bytes::from(format!("event: {event}\ndata: {data}\n\n"))
 }

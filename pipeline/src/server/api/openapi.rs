@@ -31,6 +31,7 @@ use super::{content, create, events, health, models, videos};
         health::ready,
         health::metrics,
     ),
+    components(schemas(events::ProgressEvent)),
     security((), ("api_key" = [])),
     modifiers(&BearerKeys)
 )]

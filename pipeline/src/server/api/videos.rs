@@ -78,7 +78,7 @@ pub(super) async fn retrieve(
     params(
         ("after" = Option<String>, Query, description = "The last video of the page before"),
         ("limit" = Option<u8>, Query, minimum = 1, maximum = 100, description = "Videos in a page, by default 20"),
-        ("order" = Option<String>, Query, description = "`asc`: the oldest first; `desc`, the default: the newest"),
+        ("order" = Option<String>, Query, pattern = "^(asc|desc)$", description = "`asc`: the oldest first; `desc`, the default: the newest"),
     ),
     responses(
         (status = 200, description = "A page of videos", body = VideoList),
