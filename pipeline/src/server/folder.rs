@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ids::VideoId;
 use super::store::{Kept, Store, StoreError};
+use crate::output::OutputTarget;
 use crate::saved_job::SAVED_JOB_EXTENSION;
 
 /// What the folder holds.
@@ -118,10 +119,12 @@ impl DataFolder {
 
     /// Removes all files of a video; what cannot be removed is told to the log and stays until the next start.
     pub fn remove(&self, id: VideoId) {
-        for entry in self.files().unwrap_or_default() {
-            if id_of(&entry) == Some(id) {
-                remove(&entry);
-            }
+        for asset in VideoAsset::ALL {
+            remove(Path::new(&self.path(id, asset)));
+        }
+        if let Ok(target) = OutputTarget::new(&self.path(id, VideoAsset::Video)) {
+            remove(target.sidecar());
+            remove(&target.saved_job());
         }
     }
 

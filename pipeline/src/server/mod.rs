@@ -1,6 +1,6 @@
 //! The server: prompts over HTTP, kept on disk, made into videos by the graph.
 //!
-//! Requests only read and write the [`store`]; the [`dispatcher`] alone talks to the graph. So a prompt that was accepted
+//! Requests only read and write the store; the dispatcher alone talks to the graph. So a prompt that was accepted
 //! is on the disk, whatever the graph does, and an answer never waits for it.
 
 mod api;
@@ -13,7 +13,7 @@ mod limits;
 mod live;
 mod middleware;
 mod page;
-pub mod store;
+mod store;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -28,18 +28,20 @@ use sora_telemetry::MetricsPage;
 use tokio::sync::Semaphore;
 
 use crate::PipelineHandle;
+use crate::request_settings::default_request;
 use crate::sidecar::{Compute, ModelIdentity};
 
 use self::api::ApiState;
 use self::dispatcher::Dispatcher;
 use self::folder::DataFolder;
 use self::live::LiveVideos;
-use self::store::{Store, StoreError};
+use self::store::Store;
 
 pub use auth::{ApiKeys, KeyFileError};
 pub use dispatcher::{DispatchEnd, Retention};
 pub use folder::FolderError;
 pub use limits::RequestLimits;
+pub use store::{QueueLimits, StoreError};
 
 /// Threads that answer requests. Our choice: answers take little, and the other cores are for computing.
 const HTTP_THREADS: usize = 2;
@@ -181,6 +183,8 @@ impl Server {
             return Err(ServerError::ForeignVideos { path: settings.data, videos, model });
         }
         folder.tidy(&store).await?;
+        // Prepares what the check of prompts needs, so that the first client does not wait for it.
+        let _ = pipeline.check(&default_request("a red circle", 0, &defaults)).await;
         let listen = |source| ServerError::Listen { address: settings.address, source };
         let listener = TcpListener::bind(settings.address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;

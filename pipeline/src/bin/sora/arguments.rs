@@ -65,11 +65,13 @@ impl Arguments {
         }
     }
 
-    /// What goes to the log when `RUST_LOG` does not say: a server tells of each request.
+    /// What goes to the log when `RUST_LOG` does not say: a server tells of each request, but not of what is no HTTP.
     pub fn default_log(&self) -> &'static str {
         match self.command {
             #[cfg(feature = "serve")]
-            Command::Serve(_) => "error,sora=info,sora_pipeline=info,sora_actors=info",
+            Command::Serve(_) => {
+                "error,actix_http=off,sora=info,sora_pipeline=info,sora_actors=info"
+            }
             _ => "error",
         }
     }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use sora_pipeline::plan::ModelMemory;
 use sora_pipeline::server::{
-    ApiKeys, DispatchEnd, Engine, RequestLimits, Retention, Server, ServerSettings,
-    store::QueueLimits,
+    ApiKeys, DispatchEnd, Engine, QueueLimits, RequestLimits, Retention, Server, ServerSettings,
 };
 use sora_pipeline::sidecar::{Compute, ModelIdentity};
 use sora_pipeline::{GraphLimits, PipelineHandle, open_sora};

@@ -84,7 +84,7 @@ pub(super) struct CreateVideo {
     metadata: Option<BTreeMap<String, String>>,
 }
 
-/// What a remix is asked for with: the prompt, and any setting of [`CreateVideo`] that shall differ from the first
+/// What a remix is asked for with: the prompt, and any setting of a first request that shall differ from the first
 /// video's.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RemixVideo {

@@ -112,18 +112,19 @@ struct ReaderLost;
 impl Follower {
     async fn follow(self, first: VideoRecord) {
         let mut changes = self.state.live.changes();
-        let (mut record, mut told) = (first, None);
+        let (mut record, mut told, mut progress) = (first, None, None);
         loop {
-            let sent = match self.tell(&record, &mut told).await {
-                Ok(is_last) => is_last,
-                Err(ReaderLost) => return,
-            };
-            if sent {
-                return;
+            progress = progress.or_else(|| self.state.live.watch(self.id));
+            if let Some(progress) = &mut progress {
+                // What is told now is at least as new.
+                progress.mark_unchanged();
+            }
+            match self.tell(&record, &mut told).await {
+                Ok(is_last) if !is_last => {}
+                Ok(_) | Err(ReaderLost) => return,
             }
             sleep(PACE).await;
-            self.something_happens(&mut changes).await;
-            if self.state.live.is_stopping() {
+            if self.something_happens(&mut changes, &mut progress).await.is_err() {
                 return;
             }
             if changes.has_changed().unwrap_or(false) {
@@ -138,15 +139,17 @@ impl Follower {
     }
 
     /// Waits for progress or a change of the queue; now and then sends a sign of life.
-    async fn something_happens(&self, changes: &mut watch::Receiver<u64>) {
-        let mut progress = self.state.live.watch(self.id);
-        if let Some(progress) = &mut progress {
-            // What was told last is at most as new as this; an equal state is not told again.
-            progress.mark_changed();
-        }
+    ///
+    /// # Errors
+    /// The reader is gone, or the server stops.
+    async fn something_happens(
+        &self,
+        changes: &mut watch::Receiver<u64>,
+        progress: &mut Option<watch::Receiver<Progress>>,
+    ) -> Result<(), ReaderLost> {
         loop {
             let progressed = async {
-                match &mut progress {
+                match progress.as_mut() {
                     Some(progress) => progress.changed().await.is_ok(),
                     None => std::future::pending().await,
                 }
@@ -154,15 +157,17 @@ impl Follower {
             // A look that leaves the change to be seen by the caller.
             let queued = async { changes.clone().changed().await.is_ok() };
             tokio::select! {
-                _ = progressed => return,
-                _ = queued => return,
-                () = self.state.live.stopping() => return,
-                () = self.events.closed() => return,
-                () = sleep(HEARTBEAT) => {
-                    if self.send(Bytes::from_static(b": still here\n\n")).await.is_err() {
-                        return;
+                is_there = progressed => {
+                    if !is_there {
+                        // The video has left the graph; what became of it comes as a change of the queue.
+                        *progress = None;
                     }
+                    return Ok(());
                 }
+                _ = queued => return Ok(()),
+                () = self.state.live.stopping() => return Err(ReaderLost),
+                () = self.events.closed() => return Err(ReaderLost),
+                () = sleep(HEARTBEAT) => self.send(Bytes::from_static(b": still here\n\n")).await?,
             }
         }
     }

@@ -121,12 +121,7 @@ impl Dispatcher {
             return Some(record);
         }
         match self.store.claim().await {
-            Ok(claimed) => {
-                if claimed.is_some() {
-                    self.live.changed();
-                }
-                claimed
-            }
+            Ok(claimed) => claimed,
             Err(cause) => {
                 tracing::error!(%cause, "no video can be taken out of the queue");
                 sleep(PAUSE_AFTER_REFUSAL).await;
@@ -141,6 +136,7 @@ impl Dispatcher {
         let id = record.id;
         let steps = record.request.sampling.steps;
         let mut live = self.live.enter(id, Progress::begin(steps, record.request.num_frames));
+        self.live.changed();
         let end = job::make(&self, &record, &mut live).await;
         // The record is changed already, so that whoever sees the video leave the list finds its end there.
         drop(live);
