@@ -1,6 +1,6 @@
 //! A database connection on a thread of its own, to which work is handed in.
 //!
-//! Work that waits together is committed together, so that many submissions share one write to the disk; each is
+//! Writes that wait together are committed together, so that many submissions share one sync of the disk; each is
 //! answered only when it is there.
 
 use std::thread;
@@ -13,8 +13,17 @@ use super::StoreError;
 /// How many pieces of work may wait for the thread. Our choice: some for each connection that the server takes.
 const WAITING: usize = 1024;
 
-/// How many pieces of work share a commit at most, so that the first does not wait for ever.
+/// How many writes share a commit at most, so that the first does not wait for ever.
 const SHARED: usize = 256;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Work that waits together shares a transaction, and so its write to the disk.
+    Writing,
+    /// Each piece of work has a transaction of its own: one that was begun earlier would not see what was written since.
+    Reading,
+}
 
 /// Tells the one who waits what came of the work, once it is known whether it is on the disk.
 type Settle = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -31,11 +40,15 @@ impl Lane {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub(super) fn start(name: &str, connection: Connection) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        name: &str,
+        connection: Connection,
+        purpose: Purpose,
+    ) -> Result<Self, StoreError> {
         let (tasks, waiting) = flume::bounded::<Task>(WAITING);
         thread::Builder::new()
             .name(name.to_string())
-            .spawn(move || serve(&connection, &waiting))
+            .spawn(move || serve(&connection, &waiting, purpose))
             .map_err(StoreError::Thread)?;
         Ok(Self { tasks })
     }
@@ -61,10 +74,14 @@ impl Lane {
     }
 }
 
-fn serve(connection: &Connection, waiting: &flume::Receiver<Task>) {
+fn serve(connection: &Connection, waiting: &flume::Receiver<Task>, purpose: Purpose) {
+    let shared = match purpose {
+        Purpose::Writing => SHARED,
+        Purpose::Reading => 1,
+    };
     while let Ok(first) = waiting.recv() {
         let begun = connection.execute_batch("BEGIN");
-        let tasks = std::iter::once(first).chain(waiting.try_iter()).take(SHARED);
+        let tasks = std::iter::once(first).chain(waiting.try_iter()).take(shared);
         let settles: Vec<Settle> = tasks.map(|task| task(connection)).collect();
         let committed = begun.and_then(|()| connection.execute_batch("COMMIT"));
         if committed.is_err() {
@@ -108,7 +125,40 @@ mod tests {
     fn lane() -> Lane {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER UNIQUE)").unwrap();
-        Lane::start("test", connection).unwrap()
+        Lane::start("test", connection, Purpose::Writing).unwrap()
+    }
+
+    /// A read that is handed in after a write was answered, while another read is under way, sees what was written.
+    #[actix::test]
+    async fn what_was_answered_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.sqlite");
+        let open = || Connection::open(&path).unwrap();
+        let writer = open();
+        writer.pragma_update(None, "journal_mode", "WAL").unwrap();
+        writer.execute_batch("CREATE TABLE t (n INTEGER UNIQUE)").unwrap();
+        let writer = Lane::start("writer", writer, Purpose::Writing).unwrap();
+        let reader = Lane::start("reader", open(), Purpose::Reading).unwrap();
+        let ((begun, is_begun), (end, may_end)) = (flume::bounded(1), flume::bounded::<()>(1));
+        let long = reader.run(move |connection| {
+            let count = connection.query_row("SELECT COUNT(*) FROM t", [], |row| row.get(0))?;
+            begun.send(()).unwrap();
+            may_end.recv().unwrap();
+            Ok::<u32, _>(count)
+        });
+        let write = async {
+            is_begun.recv_async().await.unwrap();
+            writer.run(|connection| insert(connection, 1)).await.unwrap();
+            let seen = count(&reader);
+            // The second read waits behind the first before that ends.
+            let ended = async {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                end.send(()).unwrap();
+            };
+            futures_util::future::join(seen, ended).await.0
+        };
+        let (before, after) = futures_util::future::join(long, write).await;
+        assert_eq!((before.unwrap(), after), (0, 1));
     }
 
     fn insert(connection: &Connection, n: u32) -> rusqlite::Result<()> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, params};
 
-use self::lane::Lane;
+use self::lane::{Lane, Purpose};
 use super::ids::VideoId;
 use crate::saved_job::exact_json;
 
@@ -93,8 +93,8 @@ impl Store {
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         reader.busy_timeout(BUSY_TIMEOUT)?;
         Ok(Self {
-            writes: Lane::start("store_writer", writer)?,
-            reads: Lane::start("store_reader", reader)?,
+            writes: Lane::start("store_writer", writer, Purpose::Writing)?,
+            reads: Lane::start("store_reader", reader, Purpose::Reading)?,
         })
     }
 
