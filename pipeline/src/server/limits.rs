@@ -31,7 +31,7 @@ impl Default for RequestLimits {
             steps: 200,
             frames: 408,
             frame_pixels: 1280 * 720,
-            queue: QueueLimits { waiting: 1000, of_owner: 1000 },
+            queue: QueueLimits { waiting: 1000, of_owner: usize::MAX },
             event_streams: 256,
         }
     }

@@ -248,7 +248,7 @@ impl Server {
             .listen(listener)?
             .run();
         let http = server.handle();
-        actix_web::rt::spawn(server);
+        let mut serving = actix_web::rt::spawn(server);
         let working = dispatcher.run();
         tokio::pin!(working);
         let end = tokio::select! {
@@ -258,6 +258,13 @@ impl Server {
                 // Requests are answered while the graph saves its work.
                 let (end, ()) = tokio::join!(working, http.stop(true));
                 return Ok(end?);
+            }
+            served = &mut serving => {
+                live.stop();
+                working.await?;
+                // It ends by itself only when it fails.
+                let cause = served.map_err(std::io::Error::other).and_then(|served| served);
+                return Err(cause.err().unwrap_or_else(|| std::io::Error::other("it ended")).into());
             }
         };
         live.stop();

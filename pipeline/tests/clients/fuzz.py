@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from sora_server import SoraServer
 
 # Videos of at most so much, since the fuzzer asks for hundreds.
-LIMITS = ["--max-steps", "2", "--max-frames", "17", "--max-pixels", "16384", "--max-queue", "100000",
-          "--max-per-key", "100000"]
+LIMITS = ["--max-steps", "2", "--max-frames", "17", "--max-pixels", "16384", "--max-queue", "100000"]
 
 
 def schemathesis(server, examples, seed, scratch, video=None):

@@ -71,7 +71,10 @@ fn settings(arguments: &ServeArguments) -> anyhow::Result<ServerSettings> {
         steps: arguments.max_steps,
         frames: arguments.max_frames,
         frame_pixels: arguments.max_pixels,
-        queue: QueueLimits { waiting: arguments.max_queue, of_owner: arguments.max_per_key },
+        queue: QueueLimits {
+            waiting: arguments.max_queue,
+            of_owner: arguments.max_per_key.unwrap_or(usize::MAX),
+        },
         ..RequestLimits::default()
     };
     let bytes = arguments.keep_bytes.map(|bytes| bytes.as_u64());

@@ -42,9 +42,9 @@ pub struct ServeArguments {
     #[arg(long, value_name = "N", default_value_t = RequestLimits::default().queue.waiting)]
     pub max_queue: usize,
 
-    /// Unfinished videos that one key may have
-    #[arg(long, value_name = "N", default_value_t = RequestLimits::default().queue.of_owner)]
-    pub max_per_key: usize,
+    /// Unfinished videos that one key may have [default: as many as may wait]
+    #[arg(long, value_name = "N")]
+    pub max_per_key: Option<usize>,
 
     /// Largest request body
     #[arg(long, value_name = "SIZE", default_value_t = ByteSize::b(RequestLimits::default().body_bytes as u64))]
