@@ -200,6 +200,13 @@ mod tests {
     }
 
     #[test]
+    fn merging_is_read_and_written_alike() {
+        for text in ["off", "all", "10", "all,keep-last", "10,keep-last"] {
+            assert_eq!(text.parse::<Merging>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
     fn merging_then_unmerging_restores_the_shape() {
         for odd_frame in [OddFrame::DropLast, OddFrame::KeepLast] {
             let merge = TemporalTokenMerge { odd_frame };
