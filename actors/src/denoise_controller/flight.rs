@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sora_telemetry::{DenoiseMetrics, timeline};
+use sora_telemetry::{DenoiseMetrics, record_first_step, timeline};
 
 use crate::compute::{Computed, Denoise, StepReport};
 use crate::error::StageFailure;
@@ -57,6 +57,10 @@ impl<R> DenoiseFlight<R> {
         job.note(|record| {
             record.steps_computed += 1;
             record.leapt_at = leapt.then_some(index);
+            // Of a job that goes on, the first step was long ago.
+            if record.steps_computed == 1 {
+                record_first_step(job.age());
+            }
         });
         job.enter(JobPhase::Denoising { done: index + 1 + coasted, steps });
         let seconds = self.step_started.elapsed().as_secs_f64();

@@ -5,13 +5,13 @@ mod bench_parts;
 mod decode;
 mod eval;
 mod memory;
+mod metrics;
 mod pack;
 mod plan;
 mod quantize;
 mod synth;
 mod verify;
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
@@ -32,6 +32,7 @@ pub use bench_parts::{E2eArguments, PartArguments, TimingArguments};
 pub use decode::DecodeArguments;
 pub use eval::EvalArguments;
 pub use memory::{MemoryArguments, free_bytes};
+pub use metrics::{MetricsArguments, MetricsForm};
 pub use pack::PackArguments;
 pub use plan::PlanArguments;
 pub use quantize::QuantizeArguments;
@@ -198,9 +199,8 @@ pub struct GenerateArguments {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Serve metrics in Prometheus' format at this address, such as 127.0.0.1:9090
-    #[arg(long, value_name = "ADDRESS")]
-    pub metrics_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    pub metrics: MetricsArguments,
 
     #[command(flatten)]
     pub trace: TraceArguments,
