@@ -121,6 +121,11 @@ pub struct GenerateArguments {
     #[arg(long)]
     pub keep_latent: bool,
 
+    /// Show a picture of the unfinished video here, a PNG file that is overwritten as steps are done. Left out where it would
+    /// delay the video; several prompts share the picture
+    #[arg(long, value_name = "FILE")]
+    pub preview: Option<PathBuf>,
+
     /// Seed of the first video's noise; every further prompt takes the next number [default: 42]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sora_actors::messages::GenerationRequest;
 use sora_models::bundle::GenerationConfig;
-use sora_pipeline::output::{Earlier, NamingFacts, OutputTarget};
+use sora_pipeline::output::{Earlier, NamingFacts, OutputTarget, PreviewFile};
 use sora_pipeline::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 use sora_pipeline::saved_job::FileJournal;
 use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError, open_sora};
@@ -151,6 +151,7 @@ fn tasks(
             checkpoint,
             journal: Some(Arc::new(journal)),
             keep_latent: arguments.keep_latent,
+            preview: arguments.preview.as_deref().map(PreviewFile::new),
         });
     }
     for task in &tasks {

@@ -155,7 +155,7 @@ impl Report for BarReport {
             JobEvent::Chunk(chunk) => self.advance(job, chunk.frames.len()),
             JobEvent::Finished(_) => self.begin(job, "write", None),
             JobEvent::Cancelled => self.clear(job),
-            JobEvent::Queued { .. } | JobEvent::Failed(_) => {}
+            JobEvent::Queued { .. } | JobEvent::Preview { .. } | JobEvent::Failed(_) => {}
         }
     }
 
