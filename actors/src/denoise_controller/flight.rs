@@ -10,6 +10,7 @@ use crate::error::StageFailure;
 use crate::job::{JobPhase, JobTicket};
 use crate::journal::JobKeeper;
 use crate::messages::{JobEvent, Latent};
+use crate::preview::{PreviewJob, PreviewPlaces};
 use crate::slots::SlotPermit;
 use crate::stage::StageCore;
 
@@ -44,6 +45,28 @@ impl<R> DenoiseFlight<R> {
             core.compute(|| keeper.step_done(&job, denoiser, &self.run))?;
         }
         Ok(report)
+    }
+
+    /// What the decoder needs for a preview after a step, if the consumer wants one and none is under way.
+    pub(crate) fn preview<D: Denoise<Run = R>>(
+        &self,
+        report: &StepReport,
+        denoiser: &D,
+        core: &StageCore,
+        places: &PreviewPlaces,
+    ) -> Option<PreviewJob> {
+        let open = places.take_wish(self.ticket.context())?;
+        match core.compute(|| denoiser.preview(&self.run)) {
+            Ok(latent) => {
+                let done = report.index + 1 + report.coasted;
+                latent.map(|latent| PreviewJob { open, done, latent })
+            }
+            Err(cause) => {
+                tracing::warn!(job = %open.job().id(), %cause, "a preview failed");
+                open.failed();
+                None
+            }
+        }
     }
 
     fn tell(&self, report: &StepReport, metrics: &DenoiseMetrics) {

@@ -14,13 +14,13 @@ use sora_telemetry::{DenoiseMetrics, timeline};
 use self::flight::{DenoiseFlight, last_latent};
 use self::lease::{DenoiseLease, Room};
 use crate::channel::{Receiver, Sender};
-use crate::compute::Denoise;
+use crate::compute::{Denoise, StepReport};
 use crate::error::{StageError, StageFailure, StageName};
 use crate::job::{DecodeJob, DenoiseJob, JobPhase, JobTicket};
 use crate::journal::JobKeeper;
 use crate::memory::MemoryLedger;
 use crate::messages::{GenerationRequest, JobId, JobProgress, Latent};
-use crate::preview::{PreviewJob, PreviewPlaces};
+use crate::preview::PreviewPlaces;
 use crate::slots::SlotPermit;
 use crate::stage::{Stage, StageCore};
 use crate::stdit_worker::{RingHop, RingItem};
@@ -259,29 +259,20 @@ impl<D: Denoise> DenoiseController<D> {
         match finished {
             Ok(report) if report.last => self.hand_on(flight),
             Ok(report) => {
-                self.preview(&flight, report.index + 1 + report.coasted);
+                self.preview(&flight, &report);
                 self.next_step(flight);
             }
             Err(error) => self.give_up(flight, error),
         }
     }
 
-    /// Sends the decoder what it needs for a preview, if the consumer wants one and nothing else waits there.
-    fn preview(&self, flight: &DenoiseFlight<D::Run>, done: usize) {
-        if self.latents.depth() > 0 {
-            return;
-        }
-        let Some(open) = self.previews.take_wish(flight.ticket.context()) else { return };
-        match self.core.compute(|| self.denoiser.preview(&flight.run)) {
+    /// Has the decoder make a preview, if the consumer wants one and nothing else waits there.
+    fn preview(&self, flight: &DenoiseFlight<D::Run>, report: &StepReport) {
+        if self.latents.depth() == 0
+            && let Some(job) = flight.preview(report, &self.denoiser, &self.core, &self.previews)
+        {
             // Whoever has a place for a preview has one in this channel, too.
-            Ok(Some(latent)) => {
-                drop(self.latents.send(DecoderInput::Preview(PreviewJob { open, done, latent })));
-            }
-            Ok(None) => {}
-            Err(cause) => {
-                tracing::warn!(job = %open.job().id(), %cause, "a preview failed");
-                open.failed();
-            }
+            drop(self.latents.send(DecoderInput::Preview(job)));
         }
     }
 

@@ -42,7 +42,7 @@ export class Card {
 
   /** Shows the video as the server tells it; what events told beside it stays. */
   show(video) {
-    this.video = { ...this.video, ...video };
+    this.video = { ...this.video, ...video, ...video.settings };
     const { id, prompt, status, error } = this.video;
     this.element.dataset.id = id;
     this.part("prompt").textContent = prompt ?? "";
@@ -108,7 +108,7 @@ export class Card {
 
   facts() {
     const { video } = this;
-    const facts = SETTINGS.filter((name) => video[name] != null && video[name] !== "");
+    const facts = SETTINGS.filter((name) => video[name] != null && !["", "off"].includes(video[name]));
     const told = facts.map((name) => `${name.replaceAll("_", " ")} ${video[name]}`);
     if (video.completed_at && video.created_at) told.push(`made in ${duration(video.completed_at - video.created_at)}`);
     return told.join(" · ");

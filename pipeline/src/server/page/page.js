@@ -158,8 +158,10 @@ function fillForm(video) {
   byId("form-error").hidden = true;
   form.elements.prompt.value = video.prompt ?? "";
   for (const name of SETTINGS) form.elements[name].value = video[name] ?? "";
+  // The number of frames says the length exactly; seconds are for people.
+  if (video.frames != null) form.elements.seconds.value = "";
   byId("settings").open ||= ["steps", "cfg_scale", "lpl", "tdtm", "coast", "frames", "negative_prompt"].some(
-    (name) => video[name] != null && video[name] !== "",
+    (name) => video[name] != null && !["", "off"].includes(video[name]),
   );
   announce("The settings are in the form.");
   form.elements.prompt.focus();
