@@ -157,7 +157,11 @@ function fillForm(video) {
   const form = byId("form");
   byId("form-error").hidden = true;
   form.elements.prompt.value = video.prompt ?? "";
-  for (const name of SETTINGS) form.elements[name].value = video[name] ?? "";
+  for (const name of SETTINGS) {
+    const field = form.elements[name];
+    const isOff = field.type === "number" && video[name] === "off";
+    field.value = isOff ? "" : video[name] ?? "";
+  }
   // The number of frames says the length exactly; seconds are for people.
   if (video.frames != null) form.elements.seconds.value = "";
   byId("settings").open ||= ["steps", "cfg_scale", "lpl", "tdtm", "coast", "frames", "negative_prompt"].some(
