@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sora_telemetry::timeline;
 
@@ -52,15 +52,18 @@ impl<V: DecodeLatent> VaeDecoder<V> {
         job.emit(JobEvent::Decoding);
         let _decoding = timeline::decode(job.id().0);
         let started = Instant::now();
-        let mut blocked = Duration::ZERO;
+        // Counted chunk by chunk: a video takes far longer than anybody waits for the next look at the metrics.
+        let mut working = Instant::now();
         let mut stalled = None;
         let (core, decoder) = (&self.core, &mut self.decoder);
         let outcome = core.guard(|| {
             decoder.decode(&latent, &mut |chunk| {
+                core.worked(working.elapsed());
                 let _waiting = timeline::wait_for_consumer(job.id().0);
                 let waiting = Instant::now();
                 let delivered = job.emit_chunk(chunk);
-                blocked += waiting.elapsed();
+                core.metrics().blocked(waiting.elapsed());
+                working = Instant::now();
                 match delivered {
                     Ok(()) if !job.is_over() => {
                         core.metrics().items_out(1);
@@ -75,8 +78,7 @@ impl<V: DecodeLatent> VaeDecoder<V> {
             })
         });
         self.decoder.rest();
-        self.core.worked(started.elapsed().saturating_sub(blocked));
-        self.core.metrics().blocked(blocked);
+        self.core.worked(working.elapsed());
         job.note(|record| record.seconds.decode = started.elapsed().as_secs_f64());
         drop(lease);
         match (outcome, stalled) {
@@ -144,6 +146,8 @@ impl<V: DecodeLatent> Stage for VaeDecoder<V> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
 
     use sora_models::prompt_notation::PromptScores;
     use sora_models::rflow::SamplingSettings;

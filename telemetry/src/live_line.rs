@@ -63,7 +63,9 @@ pub(crate) fn live_line(before: &Moment, now: &Moment) -> String {
     let more = |name| now.sum(name) - before.sum(name);
     let mut parts = Vec::new();
     let busy = now.busy_seconds.iter().filter_map(|(stage, total)| {
-        let part = (total - before.busy_seconds.get(stage).unwrap_or(&0.0)) / seconds;
+        let more = total - before.busy_seconds.get(stage).unwrap_or(&0.0);
+        // Work is counted when it is done, so some of it may have begun before.
+        let part = (more / seconds).min(1.0);
         (part >= BUSY_ENOUGH).then(|| format!("{stage} {:.0} %", 100.0 * part))
     });
     let busy = busy.collect::<Vec<_>>().join(", ");
