@@ -134,6 +134,15 @@ pub trait Denoise: Send {
         activation: Self::Activation,
     ) -> Computed<StepReport>;
 
+    /// What the first latent frame would be if the rest of the way were leapt along the last velocity; `None` before the
+    /// first step, and for what has no previews.
+    ///
+    /// # Errors
+    /// The computation failed, which the run does not notice.
+    fn preview(&self, _run: &Self::Run) -> Computed<Option<Latent>> {
+        Ok(None)
+    }
+
     /// The denoised latent, after the step that reported itself as the last.
     ///
     /// # Errors

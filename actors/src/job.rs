@@ -15,11 +15,12 @@ use crate::messages::{
     StageSeconds, VideoChunk,
 };
 use crate::order::JobOrder;
+use crate::preview::PreviewWish;
 use crate::slots::{SlotPermit, SlotRefusal, Slots};
 
 /// Events of a job that are neither steps nor chunks: queued, embedding and embedded (or resumed), decoding and the last
-/// one.
-const EVENTS_BESIDES_STEPS_AND_CHUNKS: usize = 5;
+/// one; and a preview, of which one at most waits for the consumer.
+const EVENTS_BESIDES_STEPS_AND_CHUNKS: usize = 6;
 
 /// How a job treats a consumer that is slower than the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub struct JobContext {
     accepted: Instant,
     limits: ConsumerLimits,
     chunk_places: Slots,
+    preview_wish: PreviewWish,
+    preview_place: Slots,
     state: Mutex<State>,
 }
 
@@ -187,6 +190,19 @@ impl JobContext {
         Ok(())
     }
 
+    pub(crate) fn preview_wish(&self) -> &PreviewWish {
+        &self.preview_wish
+    }
+
+    /// Sends a preview, unless the job is over or the consumer has not taken the one before. It never waits.
+    pub(crate) fn emit_preview(&self, event: JobEvent) -> bool {
+        let Ok(place) = self.preview_place.acquire(Some(Duration::ZERO)) else { return false };
+        let state = self.state();
+        let Some(events) = &state.events else { return false };
+        self.deliver(events, Delivery::holding_place(event, place));
+        true
+    }
+
     fn end(&self, event: JobEvent, outcome: PromptOutcome) -> bool {
         let Some(events) = self.state().events.take() else { return false };
         self.deliver(&events, Delivery::new(event));
@@ -235,6 +251,8 @@ impl JobTicket {
             accepted: Instant::now(),
             limits,
             chunk_places: Slots::new(limits.chunk_backlog),
+            preview_wish: PreviewWish::default(),
+            preview_place: Slots::new(1),
             state: Mutex::new(state),
         });
         let events = JobEvents::new(receiver, Arc::downgrade(&context));

@@ -4,9 +4,10 @@ use std::sync::Weak;
 
 use crate::job::JobContext;
 use crate::messages::JobEvent;
+use crate::preview::PreviewRequester;
 use crate::slots::SlotPermit;
 
-/// An event on its way to the consumer; a chunk occupies a place in the backlog until it is taken.
+/// An event on its way to the consumer; a chunk or a preview occupies a place in the backlog until it is taken.
 pub(crate) struct Delivery {
     event: JobEvent,
     _place: Option<SlotPermit>,
@@ -62,6 +63,16 @@ impl JobEvents {
     /// The next event if one waits.
     pub fn try_recv(&self) -> Option<JobEvent> {
         self.deliveries.try_recv().ok().map(|delivery| delivery.event)
+    }
+
+    /// Asks for a preview; see [`PreviewRequester::request`].
+    pub fn request_preview(&self) {
+        self.preview_requester().request();
+    }
+
+    /// What asks for previews elsewhere than where events are received.
+    pub fn preview_requester(&self) -> PreviewRequester {
+        PreviewRequester::new(self.job.clone())
     }
 
     /// All events up to the last one, waiting for each.

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod messages;
 pub mod open_sora;
 mod order;
+mod preview;
 mod prompt_embedder;
 mod slots;
 pub mod stage;
@@ -30,8 +31,9 @@ pub use job::{ConsumerLimits, DecodeJob, DenoiseJob, JobContext, JobPhase, JobTi
 pub use job_events::{JobEvents, NoMoreEvents};
 pub use journal::{JobJournal, JournalError};
 pub use order::JobOrder;
+pub use preview::{PREVIEWS_UNDER_WAY, PreviewJob, PreviewRequester};
 pub use prompt_embedder::PromptEmbedder;
 pub use slots::{SlotPermit, SlotRefusal, Slots};
 pub use stdit_worker::{RingHop, RingItem, StditWorker};
 pub use token::Token;
-pub use vae_decoder::VaeDecoder;
+pub use vae_decoder::{DecoderInput, VaeDecoder};

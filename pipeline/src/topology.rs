@@ -8,8 +8,8 @@ use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
 use sora_actors::memory::MemoryLedger;
 use sora_actors::stage::{Stage, StageThread};
 use sora_actors::{
-    DecodeJob, DenoiseController, JobTicket, LoaderOf, PromptEmbedder, RingHop, Slots, StditWorker,
-    VaeDecoder,
+    DecodeJob, DecoderInput, DenoiseController, JobTicket, LoaderOf, PREVIEWS_UNDER_WAY,
+    PromptEmbedder, RingHop, Slots, StditWorker, VaeDecoder,
 };
 
 use crate::config::GraphLimits;
@@ -95,7 +95,8 @@ where
     let ring_capacity = limits.token_slots + limits.workers + 1;
     // One more place for the message that no more jobs come.
     let (to_controller, inbox) = bounded("controller", ring_capacity + 1);
-    let (to_decoder, latents) = bounded("latents", limits.token_slots);
+    // One more place for each preview that can be under way.
+    let (to_decoder, latents) = bounded("latents", limits.token_slots + PREVIEWS_UNDER_WAY);
     let mut channels = vec![intake.probe(), to_controller.probe()];
     let mut stages = Vec::new();
 
@@ -164,6 +165,6 @@ pub fn launch_decoder<V: DecodeLatent + 'static>(
     }
     let job = DecodeJob::resume(ticket, &Slots::new(1)).ok_or(PipelineError::NothingToDecode)?;
     // Without a decoder the ticket comes back and is dropped, which fails the job.
-    let _ = to_decoder.send(job);
+    let _ = to_decoder.send(DecoderInput::Video(job));
     Ok(stages)
 }

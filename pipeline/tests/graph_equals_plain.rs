@@ -87,8 +87,20 @@ fn run_plainly(bundle: &ModelBundle, request: &GenerationRequest) -> Outcome {
 }
 
 async fn outcome(job: &Job) -> Outcome {
+    outcome_with_previews(job, &mut Vec::new(), false).await
+}
+
+/// As [`outcome`]; `previews` gets the steps that were done for each, and its pixels.
+async fn outcome_with_previews(
+    job: &Job,
+    previews: &mut Vec<(usize, Vec<u8>)>,
+    wished: bool,
+) -> Outcome {
     let mut outcome = Outcome { cosines: Vec::new(), leapt_at: None, pixels: Vec::new() };
     loop {
+        if wished {
+            job.events.request_preview();
+        }
         // A hang shall fail; the time is for a busy machine.
         let event = tokio::time::timeout(Duration::from_secs(300), job.events.recv_async()).await;
         match event.unwrap().unwrap() {
@@ -100,6 +112,10 @@ async fn outcome(job: &Job) -> Outcome {
                 assert_eq!(summary.steps_computed, outcome.cosines.len());
                 outcome.leapt_at = summary.leapt_at;
                 return outcome;
+            }
+            JobEvent::Preview { done, mut picture } => {
+                assert_eq!((picture.first_frame, picture.frames.len()), (0, 1));
+                previews.push((done, picture.frames.remove(0).0));
             }
             JobEvent::Failed(error) => panic!("{error}"),
             _ => {}
@@ -135,4 +151,36 @@ async fn any_graph_gives_the_bits_of_the_plain_path() {
         }
         pipeline.drain().await;
     }
+}
+
+#[actix::test]
+async fn previews_show_where_a_leap_would_come_to_and_leave_every_bit_as_it_is() {
+    let bundle = ModelBundle::embedded().unwrap();
+    let memory = ModelMemory::of(&bundle, DType::F32, &Device::Cpu).unwrap();
+    let limits = GraphLimits::default();
+    let pipeline = PipelineHandle::open_sora(&bundle, memory, &Device::Cpu, &limits).unwrap();
+    for request in &requests() {
+        let job = pipeline.submit(request.clone()).await.unwrap();
+        let expected = outcome(&job).await;
+        let job = pipeline.submit(request.clone()).await.unwrap();
+        let mut previews = Vec::new();
+        let previewed = outcome_with_previews(&job, &mut previews, true).await;
+        assert!(previewed == expected, "previews changed {request:?}");
+        assert!(!previews.is_empty(), "no preview of {request:?}");
+        for (done, pixels) in previews {
+            // A picture's only frame is decoded as its preview is.
+            if request.num_frames > 1 {
+                continue;
+            }
+            let mut leaping = request.clone();
+            leaping.sampling.leap = LeapRule::Fixed(done - 1);
+            let job = pipeline.submit(leaping).await.unwrap();
+            let leapt = outcome(&job).await;
+            assert_eq!((leapt.leapt_at, leapt.pixels.len()), (Some(done - 1), pixels.len()));
+            // The same sum in another order.
+            let near = leapt.pixels.iter().zip(&pixels).all(|(a, b)| a.abs_diff(*b) <= 1);
+            assert!(near, "the preview after {done} steps is not where they lead to");
+        }
+    }
+    pipeline.drain().await;
 }

@@ -3,12 +3,23 @@
 // Descriptions are registered from the table of names with the raw macros.
 #![allow(clippy::disallowed_macros)]
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
 use crate::names::{Kind, METRICS};
+use crate::process::ProcessProbe;
+
+/// How often the process is looked at, and times that were recorded are sorted into their buckets. Our choice: more often
+/// than anybody scrapes; a look takes well under a thousandth of it.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Why metrics cannot be exported.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +30,17 @@ pub enum TelemetryError {
     /// The exporter could not be built, or its address could not be bound.
     #[error("metrics cannot be exported: {0}")]
     Exporter(BuildError),
+    /// The operating system gave no thread.
+    #[error("metrics cannot be exported: no thread can be started: {0}")]
+    Thread(#[from] io::Error),
+    /// Metrics cannot be pushed to this address.
+    #[error("metrics cannot be pushed to {url}: {reason}")]
+    PushAddress {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl From<BuildError> for TelemetryError {
@@ -30,39 +52,71 @@ impl From<BuildError> for TelemetryError {
     }
 }
 
-/// The metrics of this process as a page of text.
+/// The metrics of this process as a page of text. Clones show the same.
 #[derive(Clone)]
 pub struct MetricsPage {
     handle: PrometheusHandle,
+    process: Arc<Mutex<ProcessProbe>>,
 }
 
 impl MetricsPage {
-    /// Everything recorded so far, in Prometheus' text format.
+    /// Everything recorded so far, in Prometheus' text format, version 0.0.4.
     pub fn render(&self) -> String {
+        self.look_at_process();
         self.handle.render()
+    }
+
+    fn look_at_process(&self) {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).record();
+    }
+
+    /// Looks after the page for as long as the process runs.
+    fn keep_up(self) -> io::Result<()> {
+        let upkeep = move || loop {
+            thread::sleep(UPKEEP);
+            self.look_at_process();
+            self.handle.run_upkeep();
+        };
+        thread::Builder::new().name("sora-metrics".into()).spawn(upkeep).map(drop)
     }
 }
 
 /// Starts collecting the metrics of this process, to be rendered on demand.
 ///
 /// # Errors
-/// An exporter is installed already.
+/// An exporter is installed already, or no thread can be started.
 pub fn install() -> Result<MetricsPage, TelemetryError> {
-    let recorder = builder()?.build_recorder();
+    begin(builder()?.build_recorder())
+}
+
+/// Starts collecting the metrics of this process and serves them over HTTP at `address`, whatever the path.
+///
+/// # Errors
+/// An exporter is installed already, the address cannot be bound, or no thread can be started.
+pub fn install_with_listener(address: SocketAddr) -> Result<MetricsPage, TelemetryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (recorder, listener) = {
+        let _entered = runtime.enter();
+        builder()?.with_http_listener(address).build()?
+    };
+    let page = begin(recorder)?;
+    let listen = move || {
+        if let Err(cause) = runtime.block_on(listener) {
+            tracing::error!(?cause, "metrics are served no more");
+        }
+    };
+    thread::Builder::new().name("sora-metrics-http".into()).spawn(listen)?;
+    Ok(page)
+}
+
+fn begin(recorder: PrometheusRecorder) -> Result<MetricsPage, TelemetryError> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::AlreadyInstalled)?;
     describe();
-    Ok(MetricsPage { handle })
-}
-
-/// Starts collecting the metrics of this process and serves them over HTTP at `address`.
-///
-/// # Errors
-/// An exporter is installed already, or the address cannot be bound.
-pub fn install_with_listener(address: SocketAddr) -> Result<(), TelemetryError> {
-    builder()?.with_http_listener(address).install()?;
-    describe();
-    Ok(())
+    let page = MetricsPage { handle, process: Arc::new(Mutex::new(ProcessProbe::new())) };
+    page.look_at_process();
+    page.clone().keep_up()?;
+    Ok(page)
 }
 
 fn builder() -> Result<PrometheusBuilder, TelemetryError> {
@@ -88,18 +142,18 @@ fn describe() {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::time::Duration;
+    use std::collections::BTreeSet;
 
     use super::*;
+    use crate::names::metric_of_series;
+    use crate::samples::samples;
     use crate::{
-        ChannelMetrics, DenoiseMetrics, LoaderMetrics, MemoryMetrics, PromptOutcome, StageMetrics,
+        ChannelMetrics, DenoiseMetrics, LoaderMetrics, MemoryMetrics, PreviewOutcome,
+        PromptOutcome, StageMetrics,
     };
 
-    /// One test, since a process has one recorder.
-    #[test]
-    fn what_is_recorded_is_rendered_under_the_declared_names_only() {
-        let page = install().unwrap();
-        assert!(matches!(install(), Err(TelemetryError::AlreadyInstalled)));
+    /// Records every metric there is.
+    fn record_all() {
         let stage = StageMetrics::new("vae_decoder");
         stage.busy(Duration::from_millis(250));
         stage.blocked(Duration::from_millis(50));
@@ -121,8 +175,20 @@ mod tests {
         memory.used(1, 85);
         crate::record_embedding_hit();
         crate::record_prompt(PromptOutcome::Finished, Duration::from_secs(5));
+        crate::record_first_step(Duration::from_secs(2));
         crate::record_queue_depth(4);
+        crate::record_preview(PreviewOutcome::Skipped);
+        crate::record_server_queue(7);
+        let route = "/v1/videos/{id}";
+        crate::record_http_request(route, "GET", 404, Duration::from_millis(2));
+    }
 
+    /// One test, since a process has one recorder.
+    #[test]
+    fn what_is_recorded_is_rendered_under_the_declared_names_only() {
+        let page = install().unwrap();
+        assert!(matches!(install(), Err(TelemetryError::AlreadyInstalled)));
+        record_all();
         let text = page.render();
         for expected in [
             "sora_stage_busy_seconds_sum{stage=\"vae_decoder\"} 0.25",
@@ -136,17 +202,27 @@ mod tests {
             "sora_memory_used_bytes{use=\"retained\"} 85",
             "sora_memory_budget_bytes 3300000000",
             "sora_prompts_total{outcome=\"finished\"} 1",
+            "sora_prompt_first_step_seconds_sum 2",
             "sora_queue_depth_prompts 4",
+            "sora_http_requests_total{route=\"/v1/videos/{id}\",method=\"GET\",status=\"404\"} 1",
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
-        let series = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-        for line in series {
-            let known = METRICS.iter().any(|metric| line.starts_with(metric.name));
-            assert!(known, "{line} is not declared");
+        let mut recorded = BTreeSet::new();
+        for sample in samples(&text) {
+            let metric = metric_of_series(sample.name).unwrap_or_else(|| panic!("{sample:?}"));
+            let labels = sample.labels.iter().map(|(name, _)| *name);
+            let labels: BTreeSet<_> = labels.filter(|name| *name != "le").collect();
+            assert_eq!(labels, metric.labels.iter().copied().collect(), "{}", metric.name);
+            recorded.insert(metric.name);
         }
         for metric in METRICS {
-            assert!(text.contains(metric.name), "{} was never recorded", metric.name);
+            assert!(recorded.contains(metric.name), "{} was never recorded", metric.name);
+            let (name, kind) = (metric.name, metric.kind.as_str());
+            assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} is no {kind}");
+            assert!(text.contains(&format!("# HELP {name} {}\n", metric.help)), "{name}: help");
         }
+        let resident = samples(&text).find(|s| s.name == crate::names::PROCESS_RESIDENT_BYTES);
+        assert!(resident.unwrap().value > 1e6);
     }
 }

@@ -1,6 +1,7 @@
 //! Names of all metrics and labels, with their kinds, units and meaning.
 //!
-//! Names start with `sora_` and end in their base unit; counters end in `_total`. Labels take few values, known in
+//! Names start with `sora_` and end in their base unit; counters end in `_total`. What every program has (memory, CPU)
+//! starts with `process_` and is named as the other clients of Prometheus name it. Labels take few values, known in
 //! advance: a stage, a channel, an outcome; never a prompt or a job.
 
 /// Label: which stage of the graph.
@@ -13,7 +14,15 @@ pub const LABEL_OUTCOME: &str = "outcome";
 pub const LABEL_LOADER: &str = "loader";
 /// Label: what memory is held for.
 pub const LABEL_USE: &str = "use";
-/// Outcome: the video is complete.
+/// Label: the version of the program.
+pub const LABEL_VERSION: &str = "version";
+/// Label: the pattern of a path that the server knows, such as `/v1/videos/{id}`; never the path itself.
+pub const LABEL_ROUTE: &str = "route";
+/// Label: the method of an HTTP request.
+pub const LABEL_METHOD: &str = "method";
+/// Label: the status of an HTTP answer.
+pub const LABEL_STATUS: &str = "status";
+/// Outcome: the video, or the preview, is complete.
 pub const OUTCOME_FINISHED: &str = "finished";
 /// Outcome: a stage failed.
 pub const OUTCOME_FAILED: &str = "failed";
@@ -21,57 +30,8 @@ pub const OUTCOME_FAILED: &str = "failed";
 pub const OUTCOME_CANCELLED: &str = "cancelled";
 /// Outcome: the queue was full.
 pub const OUTCOME_REFUSED: &str = "refused";
-
-/// Seconds of each piece of work that a stage did; the sum is its busy time.
-pub const STAGE_BUSY_SECONDS: &str = "sora_stage_busy_seconds";
-/// Seconds of each wait of a stage for the one after it; the sum is its blocked time.
-pub const STAGE_BLOCKED_SECONDS: &str = "sora_stage_blocked_seconds";
-/// Items that a stage took in.
-pub const STAGE_ITEMS_IN: &str = "sora_stage_items_in_total";
-/// Items that a stage passed on.
-pub const STAGE_ITEMS_OUT: &str = "sora_stage_items_out_total";
-
-/// Items that wait in a channel.
-pub const CHANNEL_DEPTH_ITEMS: &str = "sora_channel_depth_items";
-/// Items that a channel can hold.
-pub const CHANNEL_CAPACITY_ITEMS: &str = "sora_channel_capacity_items";
-/// Seconds of each send that had to wait for a free place; the sum is the time blocked.
-pub const CHANNEL_BLOCKED_SECONDS: &str = "sora_channel_blocked_seconds";
-
-/// Denoising steps that ran the model.
-pub const DENOISE_STEPS_COMPUTED: &str = "sora_denoise_steps_computed_total";
-/// Denoising steps that a leap made unnecessary.
-pub const DENOISE_STEPS_LEAPT: &str = "sora_denoise_steps_leapt_total";
-/// Denoising steps that were walked without the model.
-pub const DENOISE_STEPS_COASTED: &str = "sora_denoise_steps_coasted_total";
-/// Cosine between the velocities of consecutive evaluations.
-pub const DENOISE_DRIFT_COSINE_RATIO: &str = "sora_denoise_drift_cosine_ratio";
-
-/// Blocks of weights that were read.
-pub const BLOCK_LOADS: &str = "sora_block_loads_total";
-/// Bytes of weights that were read, as stored.
-pub const BLOCK_READ_BYTES: &str = "sora_block_read_bytes_total";
-/// Blocks of weights that were in memory already.
-pub const BLOCK_HITS: &str = "sora_block_hits_total";
-/// Seconds of each read of a block; the sum is the time spent loading.
-pub const BLOCK_LOAD_SECONDS: &str = "sora_block_load_seconds";
-/// Seconds of each wait of a stage for its next block; the sum is what loading cost.
-pub const BLOCK_WAIT_SECONDS: &str = "sora_block_wait_seconds";
-
-/// Prompts whose embedding was in memory already.
-pub const EMBEDDING_HITS: &str = "sora_embedding_hits_total";
-
-/// Bytes that the models and videos may take.
-pub const MEMORY_BUDGET_BYTES: &str = "sora_memory_budget_bytes";
-/// Bytes that are held, by use.
-pub const MEMORY_USED_BYTES: &str = "sora_memory_used_bytes";
-
-/// Prompts that are over, by outcome.
-pub const PROMPTS: &str = "sora_prompts_total";
-/// From submission of a prompt to its end, by outcome.
-pub const PROMPT_SECONDS: &str = "sora_prompt_seconds";
-/// Accepted prompts that wait for the prompt embedder.
-pub const QUEUE_DEPTH_PROMPTS: &str = "sora_queue_depth_prompts";
+/// Outcome: a preview was left out, since it would have delayed other work.
+pub const OUTCOME_SKIPPED: &str = "skipped";
 
 /// How a metric is recorded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,6 +44,17 @@ pub enum Kind {
     Histogram(&'static [f64]),
 }
 
+impl Kind {
+    /// As Prometheus calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
 /// One metric, as exporters describe it.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -91,6 +62,8 @@ pub struct Metric {
     pub name: &'static str,
     /// How it is recorded.
     pub kind: Kind,
+    /// The labels that each of its series has.
+    pub labels: &'static [&'static str],
     /// What it says.
     pub help: &'static str,
 }
@@ -102,117 +75,127 @@ const SECONDS: &[f64] =
 /// Drift cosines of a useful model lie close under 1, where a leap is decided. Our choice.
 const COSINES: &[f64] = &[0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0];
 
-/// All metrics.
-pub const METRICS: &[Metric] = &[
-    Metric {
-        name: STAGE_BUSY_SECONDS,
-        kind: Kind::Histogram(SECONDS),
-        help: "Seconds of each piece of work of a stage",
-    },
-    Metric {
-        name: STAGE_BLOCKED_SECONDS,
-        kind: Kind::Histogram(SECONDS),
-        help: "Seconds of each wait of a stage for the stage after it",
-    },
-    Metric { name: STAGE_ITEMS_IN, kind: Kind::Counter, help: "Items that a stage took in" },
-    Metric { name: STAGE_ITEMS_OUT, kind: Kind::Counter, help: "Items that a stage passed on" },
-    Metric {
-        name: CHANNEL_DEPTH_ITEMS,
-        kind: Kind::Gauge,
-        help: "Items that wait in a channel between two stages",
-    },
-    Metric {
-        name: CHANNEL_CAPACITY_ITEMS,
-        kind: Kind::Gauge,
-        help: "Items that a channel between two stages can hold",
-    },
-    Metric {
-        name: CHANNEL_BLOCKED_SECONDS,
-        kind: Kind::Histogram(SECONDS),
-        help: "Seconds of each send that waited for a free place in a channel",
-    },
-    Metric {
-        name: DENOISE_STEPS_COMPUTED,
-        kind: Kind::Counter,
-        help: "Denoising steps that ran the model",
-    },
-    Metric {
-        name: DENOISE_STEPS_LEAPT,
-        kind: Kind::Counter,
-        help: "Denoising steps that a leap made unnecessary",
-    },
-    Metric {
-        name: DENOISE_STEPS_COASTED,
-        kind: Kind::Counter,
-        help: "Denoising steps that were walked without the model",
-    },
-    Metric {
-        name: DENOISE_DRIFT_COSINE_RATIO,
-        kind: Kind::Histogram(COSINES),
-        help: "Cosine between the velocities of consecutive evaluations",
-    },
-    Metric { name: BLOCK_LOADS, kind: Kind::Counter, help: "Blocks of weights that were read" },
-    Metric {
-        name: BLOCK_READ_BYTES,
-        kind: Kind::Counter,
-        help: "Bytes of weights that were read, as stored",
-    },
-    Metric {
-        name: BLOCK_HITS,
-        kind: Kind::Counter,
-        help: "Blocks of weights that were in memory already",
-    },
-    Metric {
-        name: BLOCK_LOAD_SECONDS,
-        kind: Kind::Histogram(SECONDS),
-        help: "Seconds of each read of a block",
-    },
-    Metric {
-        name: BLOCK_WAIT_SECONDS,
-        kind: Kind::Histogram(SECONDS),
-        help: "Seconds of each wait of a stage for its next block",
-    },
-    Metric {
-        name: EMBEDDING_HITS,
-        kind: Kind::Counter,
-        help: "Prompts whose embedding was in memory already",
-    },
-    Metric {
-        name: MEMORY_BUDGET_BYTES,
-        kind: Kind::Gauge,
-        help: "Bytes that models and videos may take",
-    },
-    Metric { name: MEMORY_USED_BYTES, kind: Kind::Gauge, help: "Bytes that are held, by use" },
-    Metric { name: PROMPTS, kind: Kind::Counter, help: "Prompts that are over, by outcome" },
-    Metric {
-        name: PROMPT_SECONDS,
-        kind: Kind::Histogram(SECONDS),
-        help: "Seconds from submission of a prompt to its end, by outcome",
-    },
-    Metric {
-        name: QUEUE_DEPTH_PROMPTS,
-        kind: Kind::Gauge,
-        help: "Accepted prompts that wait for the prompt embedder",
-    },
-];
+const COUNTER: Kind = Kind::Counter;
+const GAUGE: Kind = Kind::Gauge;
+const TIMES: Kind = Kind::Histogram(SECONDS);
+
+/// Declares each metric once: its documentation is what exporters say of it, too.
+macro_rules! metrics {
+    ($(#[doc = $help:literal] $constant:ident = $name:literal: $kind:expr, [$($label:ident),*];)+) => {
+        $(#[doc = $help] pub const $constant: &str = $name;)+
+
+        /// All metrics.
+        pub const METRICS: &[Metric] = &[
+            $(Metric { name: $name, kind: $kind, labels: &[$($label),*], help: $help.trim_ascii() }),+
+        ];
+    };
+}
+
+metrics! {
+    /// Seconds of each piece of work of a stage; the sum is its busy time.
+    STAGE_BUSY_SECONDS = "sora_stage_busy_seconds": TIMES, [LABEL_STAGE];
+    /// Seconds of each wait of a stage, for the stage after it or for memory; the sum is its blocked time.
+    STAGE_BLOCKED_SECONDS = "sora_stage_blocked_seconds": TIMES, [LABEL_STAGE];
+    /// Items that a stage took in.
+    STAGE_ITEMS_IN = "sora_stage_items_in_total": COUNTER, [LABEL_STAGE];
+    /// Items that a stage passed on.
+    STAGE_ITEMS_OUT = "sora_stage_items_out_total": COUNTER, [LABEL_STAGE];
+
+    /// Items that wait in a channel between two stages.
+    CHANNEL_DEPTH_ITEMS = "sora_channel_depth_items": GAUGE, [LABEL_CHANNEL];
+    /// Items that a channel between two stages can hold.
+    CHANNEL_CAPACITY_ITEMS = "sora_channel_capacity_items": GAUGE, [LABEL_CHANNEL];
+    /// Seconds of each send that waited for a free place in a channel; the sum is the time blocked.
+    CHANNEL_BLOCKED_SECONDS = "sora_channel_blocked_seconds": TIMES, [LABEL_CHANNEL];
+
+    /// Denoising steps that ran the model.
+    DENOISE_STEPS_COMPUTED = "sora_denoise_steps_computed_total": COUNTER, [];
+    /// Denoising steps that a leap made unnecessary.
+    DENOISE_STEPS_LEAPT = "sora_denoise_steps_leapt_total": COUNTER, [];
+    /// Denoising steps that were walked without the model.
+    DENOISE_STEPS_COASTED = "sora_denoise_steps_coasted_total": COUNTER, [];
+    /// Cosine between the velocities of consecutive evaluations.
+    DENOISE_DRIFT_COSINE_RATIO = "sora_denoise_drift_cosine_ratio": Kind::Histogram(COSINES), [];
+
+    /// Blocks of weights that were read.
+    BLOCK_LOADS = "sora_block_loads_total": COUNTER, [LABEL_LOADER];
+    /// Bytes of weights that were read, as stored.
+    BLOCK_READ_BYTES = "sora_block_read_bytes_total": COUNTER, [LABEL_LOADER];
+    /// Blocks of weights that were in memory already.
+    BLOCK_HITS = "sora_block_hits_total": COUNTER, [LABEL_LOADER];
+    /// Seconds of each read of a block; the sum is the time spent loading.
+    BLOCK_LOAD_SECONDS = "sora_block_load_seconds": TIMES, [LABEL_LOADER];
+    /// Seconds of each wait of a stage for its next block; the sum is what loading cost.
+    BLOCK_WAIT_SECONDS = "sora_block_wait_seconds": TIMES, [LABEL_LOADER];
+    /// Prompts whose embedding was in memory already.
+    EMBEDDING_HITS = "sora_embedding_hits_total": COUNTER, [];
+
+    /// Bytes that models and videos may take.
+    MEMORY_BUDGET_BYTES = "sora_memory_budget_bytes": GAUGE, [];
+    /// Bytes that are held, by use.
+    MEMORY_USED_BYTES = "sora_memory_used_bytes": GAUGE, [LABEL_USE];
+
+    /// Prompts that are over, by outcome.
+    PROMPTS = "sora_prompts_total": COUNTER, [LABEL_OUTCOME];
+    /// Seconds from submission of a prompt to its end, by outcome.
+    PROMPT_SECONDS = "sora_prompt_seconds": TIMES, [LABEL_OUTCOME];
+    /// Seconds from submission of a prompt to the end of its first denoising step.
+    PROMPT_FIRST_STEP_SECONDS = "sora_prompt_first_step_seconds": TIMES, [];
+    /// Accepted prompts that wait for the prompt embedder.
+    QUEUE_DEPTH_PROMPTS = "sora_queue_depth_prompts": GAUGE, [];
+    /// Previews of unfinished videos, by outcome.
+    PREVIEWS = "sora_previews_total": COUNTER, [LABEL_OUTCOME];
+
+    /// HTTP requests that were answered.
+    HTTP_REQUESTS = "sora_http_requests_total": COUNTER, [LABEL_ROUTE, LABEL_METHOD, LABEL_STATUS];
+    /// Seconds from an HTTP request to the head of its answer.
+    HTTP_REQUEST_SECONDS = "sora_http_request_seconds": TIMES, [LABEL_ROUTE, LABEL_METHOD];
+    /// Prompts that the server has on disk and that wait for their turn.
+    SERVER_QUEUE_PROMPTS = "sora_server_queue_prompts": GAUGE, [];
+
+    /// 1, labelled with the version that runs.
+    BUILD_INFO = "sora_build_info": GAUGE, [LABEL_VERSION];
+    /// Seconds of CPU time that this process has used, whole ones.
+    PROCESS_CPU_SECONDS = "process_cpu_seconds_total": COUNTER, [];
+    /// Bytes of this process that are in memory, as the operating system counts them.
+    PROCESS_RESIDENT_BYTES = "process_resident_memory_bytes": GAUGE, [];
+    /// Bytes of addresses that this process has mapped.
+    PROCESS_VIRTUAL_BYTES = "process_virtual_memory_bytes": GAUGE, [];
+    /// When this process started, in seconds since 1970.
+    PROCESS_START_SECONDS = "process_start_time_seconds": GAUGE, [];
+}
+
+/// The metric that a name in a query means: histograms are asked for by their parts.
+pub fn metric_of_series(series: &str) -> Option<&'static Metric> {
+    let named = |name: &str| METRICS.iter().find(|metric| metric.name == name);
+    named(series).or_else(|| {
+        let parts = ["_bucket", "_sum", "_count"];
+        let whole = parts.iter().find_map(|part| series.strip_suffix(part))?;
+        named(whole).filter(|metric| matches!(metric.kind, Kind::Histogram(_)))
+    })
+}
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     /// Base units, and what is counted instead where there is no unit.
-    const UNITS: &[&str] = &["_seconds", "_bytes", "_ratio", "_items", "_prompts"];
+    const UNITS: &[&str] = &["_seconds", "_bytes", "_ratio", "_items", "_prompts", "_info"];
 
     #[test]
     fn names_follow_the_grammar() {
+        let letters = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         for metric in METRICS {
             let name = metric.name;
-            assert!(name.starts_with("sora_"), "{name}: prefix");
-            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}: letters");
+            assert!(name.starts_with("sora_") || name.starts_with("process_"), "{name}: prefix");
+            assert!(letters(name), "{name}: letters");
             assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}: _total");
             let has_unit = UNITS.iter().any(|unit| name.ends_with(unit));
             assert!(has_unit || metric.kind == Kind::Counter, "{name}: unit");
-            assert!(!metric.help.is_empty(), "{name}: help");
+            assert!(metric.help.ends_with('.') && !metric.help.starts_with(' '), "{name}: help");
+            assert!(metric.labels.iter().all(|label| letters(label)), "{name}: labels");
         }
     }
 
@@ -227,5 +210,13 @@ mod tests {
                 assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]), "{}", metric.name);
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_a_histogram_means_the_histogram() {
+        assert_eq!(metric_of_series("sora_prompt_seconds_sum").unwrap().name, PROMPT_SECONDS);
+        assert_eq!(metric_of_series("sora_prompts_total").unwrap().name, PROMPTS);
+        assert!(metric_of_series("sora_prompts_total_sum").is_none());
+        assert!(metric_of_series("sora_prompt").is_none());
     }
 }

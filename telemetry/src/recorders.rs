@@ -220,6 +220,11 @@ pub fn record_prompt(outcome: PromptOutcome, duration: Duration) {
     histogram!(names::PROMPT_SECONDS, &labels).record(duration.as_secs_f64());
 }
 
+/// A prompt's first denoising step is done, this long after it was submitted.
+pub fn record_first_step(duration: Duration) {
+    histogram!(names::PROMPT_FIRST_STEP_SECONDS).record(duration.as_secs_f64());
+}
+
 /// A prompt was not accepted: the queue was full.
 pub fn record_refusal() {
     counter!(names::PROMPTS, names::LABEL_OUTCOME => names::OUTCOME_REFUSED).increment(1);
@@ -233,4 +238,25 @@ pub fn record_embedding_hit() {
 /// This many accepted prompts wait.
 pub fn record_queue_depth(prompts: usize) {
     gauge!(names::QUEUE_DEPTH_PROMPTS).set(prompts as f64);
+}
+
+/// What became of a wish for a preview.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreviewOutcome {
+    /// It was made.
+    Finished,
+    /// It would have delayed other work, or there was no memory for it.
+    Skipped,
+    /// Making it failed.
+    Failed,
+}
+
+/// A wish for a preview is over.
+pub fn record_preview(outcome: PreviewOutcome) {
+    let label = match outcome {
+        PreviewOutcome::Finished => names::OUTCOME_FINISHED,
+        PreviewOutcome::Skipped => names::OUTCOME_SKIPPED,
+        PreviewOutcome::Failed => names::OUTCOME_FAILED,
+    };
+    counter!(names::PREVIEWS, names::LABEL_OUTCOME => label).increment(1);
 }

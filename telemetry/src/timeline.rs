@@ -44,6 +44,11 @@ pub fn decode(job: u64) -> EnteredSpan {
     tracing::trace_span!(target: TARGET, "decode", job).entered()
 }
 
+/// A preview is decoded.
+pub fn preview(job: u64) -> EnteredSpan {
+    tracing::trace_span!(target: TARGET, "preview", job).entered()
+}
+
 /// The decoder makes frames, from this one on; within [`decode`].
 pub fn decode_frames(first_frame: usize) -> EnteredSpan {
     tracing::trace_span!(target: TARGET, "frames", first_frame).entered()

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sora_telemetry::{DenoiseMetrics, timeline};
+use sora_telemetry::{DenoiseMetrics, record_first_step, timeline};
 
 use crate::compute::{Computed, Denoise, StepReport};
 use crate::error::StageFailure;
 use crate::job::{JobPhase, JobTicket};
 use crate::journal::JobKeeper;
 use crate::messages::{JobEvent, Latent};
+use crate::preview::{PreviewJob, PreviewPlaces};
 use crate::slots::SlotPermit;
 use crate::stage::StageCore;
 
@@ -46,6 +47,28 @@ impl<R> DenoiseFlight<R> {
         Ok(report)
     }
 
+    /// What the decoder needs for a preview after a step, if the consumer wants one and none is under way.
+    pub(crate) fn preview<D: Denoise<Run = R>>(
+        &self,
+        report: &StepReport,
+        denoiser: &D,
+        core: &StageCore,
+        places: &PreviewPlaces,
+    ) -> Option<PreviewJob> {
+        let open = places.take_wish(self.ticket.context())?;
+        match core.compute(|| denoiser.preview(&self.run)) {
+            Ok(latent) => {
+                let done = report.index + 1 + report.coasted;
+                latent.map(|latent| PreviewJob { open, done, latent })
+            }
+            Err(cause) => {
+                tracing::warn!(job = %open.job().id(), %cause, "a preview failed");
+                open.failed();
+                None
+            }
+        }
+    }
+
     fn tell(&self, report: &StepReport, metrics: &DenoiseMetrics) {
         let &StepReport { index, steps, timestep, cosine, merged, leapt, coasted, .. } = report;
         let job = self.ticket.context();
@@ -57,6 +80,10 @@ impl<R> DenoiseFlight<R> {
         job.note(|record| {
             record.steps_computed += 1;
             record.leapt_at = leapt.then_some(index);
+            // Of a job that goes on, the first step was long ago.
+            if record.steps_computed == 1 {
+                record_first_step(job.age());
+            }
         });
         job.enter(JobPhase::Denoising { done: index + 1 + coasted, steps });
         let seconds = self.step_started.elapsed().as_secs_f64();

@@ -14,16 +14,18 @@ use sora_telemetry::{DenoiseMetrics, timeline};
 use self::flight::{DenoiseFlight, last_latent};
 use self::lease::{DenoiseLease, Room};
 use crate::channel::{Receiver, Sender};
-use crate::compute::Denoise;
+use crate::compute::{Denoise, StepReport};
 use crate::error::{StageError, StageFailure, StageName};
 use crate::job::{DecodeJob, DenoiseJob, JobPhase, JobTicket};
 use crate::journal::JobKeeper;
 use crate::memory::MemoryLedger;
 use crate::messages::{GenerationRequest, JobId, JobProgress, Latent};
+use crate::preview::PreviewPlaces;
 use crate::slots::SlotPermit;
 use crate::stage::{Stage, StageCore};
 use crate::stdit_worker::{RingHop, RingItem};
 use crate::token::Token;
+use crate::vae_decoder::DecoderInput;
 
 /// What comes to the controller. One channel carries all of it, with one place for each token slot (a job with a slot
 /// is either new, or its token is under way, or its latent is), and one for each other thing that can be on the ring or is
@@ -43,7 +45,8 @@ pub struct DenoiseController<D: Denoise> {
     denoiser: D,
     inbox: Receiver<ControllerInput<D::Activation>>,
     ring: RingHop<D::Activation>,
-    latents: Sender<DecodeJob>,
+    latents: Sender<DecoderInput>,
+    previews: PreviewPlaces,
     jobs: HashMap<JobId, DenoiseFlight<D::Run>>,
     /// Tokens for the next sweep.
     ready: Vec<Token<D::Activation>>,
@@ -70,7 +73,7 @@ impl<D: Denoise> DenoiseController<D> {
         inbox: Receiver<ControllerInput<D::Activation>>,
         ring: RingHop<D::Activation>,
         workers: usize,
-        latents: Sender<DecodeJob>,
+        latents: Sender<DecoderInput>,
         ledger: MemoryLedger,
     ) -> Self {
         Self {
@@ -79,6 +82,7 @@ impl<D: Denoise> DenoiseController<D> {
             inbox,
             ring,
             latents,
+            previews: PreviewPlaces::new(),
             jobs: HashMap::new(),
             ready: Vec::new(),
             sweeps_in_ring: 0,
@@ -254,8 +258,21 @@ impl<D: Denoise> DenoiseController<D> {
         });
         match finished {
             Ok(report) if report.last => self.hand_on(flight),
-            Ok(_) => self.next_step(flight),
+            Ok(report) => {
+                self.preview(&flight, &report);
+                self.next_step(flight);
+            }
             Err(error) => self.give_up(flight, error),
+        }
+    }
+
+    /// Has the decoder make a preview, if the consumer wants one and nothing else waits there.
+    fn preview(&self, flight: &DenoiseFlight<D::Run>, report: &StepReport) {
+        if self.latents.depth() == 0
+            && let Some(job) = flight.preview(report, &self.denoiser, &self.core, &self.previews)
+        {
+            // Whoever has a place for a preview has one in this channel, too.
+            drop(self.latents.send(DecoderInput::Preview(job)));
         }
     }
 
@@ -290,7 +307,8 @@ impl<D: Denoise> DenoiseController<D> {
     fn send(&self, ticket: JobTicket, slot: SlotPermit, latent: Latent) {
         ticket.context().enter(JobPhase::Decoding);
         // Whoever has a slot has a place in this channel. Without a decoder the ticket fails the job.
-        if self.latents.send(DecodeJob { ticket, slot, latent }).is_ok() {
+        let job = DecoderInput::Video(DecodeJob { ticket, slot, latent });
+        if self.latents.send(job).is_ok() {
             self.core.metrics().items_out(1);
         }
     }

@@ -56,6 +56,15 @@ pub enum JobEvent {
         /// From the start of the step to its end; with several jobs in flight the others' turns included.
         seconds: f64,
     },
+    /// The first frame of the video as it would be if its denoising were finished at once. It comes when it was asked for,
+    /// and is no part of the video.
+    Preview {
+        /// Steps that were done when it was made, those passed over included.
+        done: usize,
+        /// The one frame.
+        #[serde(serialize_with = "without_pixels")]
+        picture: VideoChunk,
+    },
     /// The latent is being decoded.
     Decoding,
     /// The next frames of the video.

@@ -1,5 +1,6 @@
 //! Rectified-flow sampling with guidance, around blocks that run elsewhere.
 
+use candle_core::Tensor;
 use sora_models::ModelError;
 use sora_models::footprint::{ActivationBytes, denoising_bytes};
 use sora_models::probe::NoProbe;
@@ -45,6 +46,8 @@ pub struct SamplingRun {
     run: DenoiseRun,
     prompt: PromptContext,
     num_frames: usize,
+    /// Of the last step's velocity the first frame, `[1, C, 1, H, W]`, for previews.
+    first_velocity: Option<Tensor>,
     /// Of the step under way.
     timestep: f32,
     merged: bool,
@@ -69,6 +72,7 @@ impl GuidedDenoiser {
             run,
             prompt: request.video_settings().prepare_prompt(&self.ends, &text, &mask)?,
             num_frames: request.num_frames,
+            first_velocity: None,
             timestep: 0.0,
             merged: false,
         })
@@ -143,6 +147,7 @@ impl Denoise for GuidedDenoiser {
     ) -> Computed<StepReport> {
         let output = self.ends.finish(&tokens, &step, &mut NoProbe)?;
         let outcome = run.run.advance(&output)?;
+        run.first_velocity = Some(first_frame(&outcome.velocity)?);
         Ok(StepReport {
             index: outcome.step,
             steps: run.run.timesteps().len(),
@@ -155,7 +160,19 @@ impl Denoise for GuidedDenoiser {
         })
     }
 
+    fn preview(&self, run: &SamplingRun) -> Computed<Option<Latent>> {
+        let Some(velocity) = &run.first_velocity else { return Ok(None) };
+        let first = first_frame(run.run.latent())?;
+        let leapt = run.run.leapt_along(&first, velocity)?;
+        Ok(Some(Latent::from_tensor(&leapt, 1)?))
+    }
+
     fn latent(&self, run: SamplingRun) -> Computed<Latent> {
         Ok(Latent::from_tensor(&run.run.into_latent(), run.num_frames)?)
     }
+}
+
+/// `[1, C, T, H, W]` to `[1, C, 1, H, W]`, without holding on to the other frames.
+fn first_frame(latent: &Tensor) -> sora_models::Result<Tensor> {
+    Ok(latent.narrow(2, 0, 1)?.contiguous()?)
 }

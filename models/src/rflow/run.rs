@@ -152,6 +152,22 @@ impl DenoiseRun {
         &self.latent
     }
 
+    /// Where `latent`, of this run and this moment, would be if the rest of the way were leapt along `velocity`. The run
+    /// itself stays where it is.
+    ///
+    /// # Shapes
+    /// Both the same: the run's, or some of its frames.
+    ///
+    /// # Errors
+    /// The shapes differ.
+    ///
+    /// # Source
+    /// Paper, section 4.1 (linear proportional leap), as a look ahead.
+    pub fn leapt_along(&self, latent: &Tensor, velocity: &Tensor) -> Result<Tensor> {
+        let left = self.timesteps.get(self.step).map_or(0.0, |timestep| f64::from(*timestep));
+        Ok((latent + (velocity * (left / NUM_TIMESTEPS))?)?)
+    }
+
     /// The leap rule's state.
     pub fn leap(&self) -> &LinearProportionalLeap {
         &self.leap

@@ -130,7 +130,10 @@ async fn follow(job: Job, observed: Option<PipelineHandle>) -> Result<JobTimes, 
             }
             JobEvent::Failed(cause) => return Err(BenchError::Failed(cause)),
             JobEvent::Cancelled => return Err(BenchError::Ended),
-            JobEvent::Queued { .. } | JobEvent::Resumed { .. } | JobEvent::Chunk(_) => {}
+            JobEvent::Queued { .. }
+            | JobEvent::Resumed { .. }
+            | JobEvent::Preview { .. }
+            | JobEvent::Chunk(_) => {}
         }
     }
 }

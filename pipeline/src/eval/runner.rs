@@ -295,6 +295,7 @@ async fn make(pipeline: &PipelineHandle, task: Task) -> Result<Made, EvalError> 
             | JobEvent::Embedding
             | JobEvent::Embedded { .. }
             | JobEvent::Resumed { .. }
+            | JobEvent::Preview { .. }
             | JobEvent::Decoding => {}
         }
     }

@@ -16,6 +16,7 @@ mod earlier;
 mod moves;
 mod naming;
 mod pending;
+mod preview;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use crate::sinks::{SinkError, SinkKind, VideoFormat};
 pub use earlier::Earlier;
 pub use naming::NamingFacts;
 pub use pending::PendingVideo;
+pub use preview::PreviewFile;
 
 /// Why videos cannot be put where they should go.
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,11 @@
 //! Watchers see the latest state and not each one, so whoever reads slowly costs nothing and holds up nobody.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use sora_actors::PreviewRequester;
+use sora_actors::messages::VideoChunk;
 use tokio::sync::{Notify, watch};
 use utoipa::ToSchema;
 
@@ -70,6 +72,9 @@ impl Progress {
 struct LiveVideo {
     progress: watch::Sender<Progress>,
     given_up: watch::Sender<bool>,
+    /// What asks the graph for pictures, once the video is in it.
+    previews: Option<PreviewRequester>,
+    latest_picture: Option<Arc<VideoChunk>>,
 }
 
 /// All videos in the graph, and the queue's changes.
@@ -105,6 +110,8 @@ impl LiveVideos {
         let video = LiveVideo {
             progress: watch::Sender::new(progress),
             given_up: watch::Sender::new(false),
+            previews: None,
+            latest_picture: None,
         };
         let given_up = video.given_up.subscribe();
         self.videos().insert(id, video);
@@ -119,6 +126,17 @@ impl LiveVideos {
     /// Follows a video in the graph.
     pub fn watch(&self, id: VideoId) -> Option<watch::Receiver<Progress>> {
         self.videos().get(&id).map(|video| video.progress.subscribe())
+    }
+
+    /// The latest picture of a video in the graph, if there is one; and asks the graph for the next, so that only videos
+    /// that somebody looks at cost the decoder's time.
+    pub fn picture(&self, id: VideoId) -> Option<Arc<VideoChunk>> {
+        let videos = self.videos();
+        let video = videos.get(&id)?;
+        if let Some(previews) = &video.previews {
+            previews.request();
+        }
+        video.latest_picture.clone()
     }
 
     /// Has work on a video end.
@@ -176,6 +194,20 @@ impl LiveHandle<'_> {
     pub fn update(&self, change: impl FnOnce(&mut Progress)) {
         if let Some(video) = self.live.videos().get(&self.id) {
             video.progress.send_modify(change);
+        }
+    }
+
+    /// Tells where pictures of the video can be asked for.
+    pub fn offer_pictures(&self, previews: PreviewRequester) {
+        if let Some(video) = self.live.videos().get_mut(&self.id) {
+            video.previews = Some(previews);
+        }
+    }
+
+    /// Puts a picture in the place of the one before.
+    pub fn show(&self, picture: VideoChunk) {
+        if let Some(video) = self.live.videos().get_mut(&self.id) {
+            video.latest_picture = Some(Arc::new(picture));
         }
     }
 

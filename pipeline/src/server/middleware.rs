@@ -14,6 +14,7 @@ use actix_web::web::Data;
 use actix_web::{Error, HttpResponse, ResponseError};
 
 use super::api::{ApiError, ApiState};
+use super::meter;
 
 /// Headers of every answer. Scripts, styles and pictures come from this server alone, and no page may frame it.
 const HEADERS: [(&str, &str); 6] = [
@@ -32,7 +33,7 @@ const HEADERS: [(&str, &str); 6] = [
 /// The longest part of an address that goes to the log.
 const LOGGED_CHARS: usize = 120;
 
-/// Guards, answers, and logs a request. Neither its query nor its body goes to the log.
+/// Guards, answers, counts and logs a request. Neither its query nor its body goes to the log.
 pub(super) async fn around(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -52,7 +53,10 @@ pub(super) async fn around(
         let (name, value) = (HeaderName::from_static(name), HeaderValue::from_static(value));
         answered.headers_mut().insert(name, value);
     }
-    let (status, ms) = (answered.status().as_u16(), started.elapsed().as_millis() as u64);
+    let (status, duration) = (answered.status().as_u16(), started.elapsed());
+    let pattern = answered.request().match_pattern();
+    meter::count_request(pattern.as_deref(), &method, status, duration);
+    let ms = duration.as_millis() as u64;
     tracing::info!(%method, %path, status, ms, "request");
     Ok(answered)
 }

@@ -11,6 +11,7 @@ mod folder;
 mod ids;
 mod limits;
 mod live;
+mod meter;
 mod middleware;
 mod page;
 mod store;
@@ -249,6 +250,8 @@ impl Server {
             .run();
         let http = server.handle();
         let mut serving = actix_web::rt::spawn(server);
+        let (store, watched) = (dispatcher.store.clone(), live.clone());
+        let meter = actix_web::rt::spawn(async move { meter::count_queue(&store, &watched).await });
         let working = dispatcher.run();
         tokio::pin!(working);
         let end = tokio::select! {
@@ -257,6 +260,7 @@ impl Server {
                 live.stop();
                 // Requests are answered while the graph saves its work.
                 let (end, ()) = tokio::join!(working, http.stop(true));
+                meter.abort();
                 return Ok(end?);
             }
             served = &mut serving => {
@@ -269,6 +273,7 @@ impl Server {
         };
         live.stop();
         http.stop(true).await;
+        meter.abort();
         Ok(end?)
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use sora_actors::messages::VideoChunk;
+use sora_actors::messages::{RgbFrame, VideoChunk};
 
 use super::error::SinkError;
 use super::video_file::VideoFile;
@@ -58,6 +58,32 @@ pub(super) fn write_png(
     (width_px, height_px): (usize, usize),
     rgb: &[u8],
 ) -> Result<(), SinkError> {
+    let mut file = VideoFile::create(path, target)?;
+    encode_png(&mut file, target, (width_px, height_px), rgb)?;
+    file.flush().map_err(|source: io::Error| SinkError::Io { target: target.to_path_buf(), source })
+}
+
+/// One frame as the bytes of a PNG file; `target` is what errors call it.
+///
+/// # Errors
+/// [`SinkError`] when the picture is too large for the format, or is not of its own size.
+pub fn picture_png(
+    target: &Path,
+    width_px: usize,
+    height_px: usize,
+    frame: &RgbFrame,
+) -> Result<Vec<u8>, SinkError> {
+    let mut png = Vec::new();
+    encode_png(&mut png, target, (width_px, height_px), &frame.0)?;
+    Ok(png)
+}
+
+fn encode_png(
+    out: impl Write,
+    target: &Path,
+    (width_px, height_px): (usize, usize),
+    rgb: &[u8],
+) -> Result<(), SinkError> {
     let failed = |cause: png::EncodingError| match cause {
         png::EncodingError::IoError(source) => {
             SinkError::Io { target: target.to_path_buf(), source }
@@ -70,13 +96,11 @@ pub(super) fn write_png(
     };
     let width = u32::try_from(width_px).map_err(too_large)?;
     let height = u32::try_from(height_px).map_err(too_large)?;
-    let mut file = VideoFile::create(path, target)?;
-    let mut encoder = png::Encoder::new(&mut file, width, height);
+    let mut encoder = png::Encoder::new(out, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
     let mut writer = encoder.write_header().map_err(failed)?;
     writer.write_image_data(rgb).map_err(failed)?;
-    writer.finish().map_err(failed)?;
-    file.flush().map_err(|source: io::Error| SinkError::Io { target: target.to_path_buf(), source })
+    writer.finish().map_err(failed)
 }

@@ -24,8 +24,8 @@ use sora_models::sizes::SPATIAL_FACTOR;
 
 pub use contact_sheet::ContactSheetSink;
 pub use error::SinkError;
-pub use frame_folder::FrameFolderSink;
 pub(crate) use frame_folder::is_frame_name;
+pub use frame_folder::{FrameFolderSink, picture_png};
 pub use gif::GifSink;
 #[cfg(feature = "mp4")]
 pub use mp4::Mp4Sink;

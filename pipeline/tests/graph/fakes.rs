@@ -237,16 +237,31 @@ impl Denoise for FakeDenoiser {
         })
     }
 
+    fn preview(&self, run: &FakeRun) -> Computed<Option<Latent>> {
+        let prompt = preview_of(&run.number.prompt);
+        self.0.compute(Place::Denoiser, &prompt)?;
+        Ok(Some(latent(run.number.value, &prompt, 1)))
+    }
+
     fn latent(&self, run: FakeRun) -> Computed<Latent> {
-        // The prompt travels in the values, so that the decoder can go wrong for one job.
-        let prompt = run.number.prompt.bytes().map(f32::from);
-        let values: Vec<f32> = std::iter::once(run.number.value as f32).chain(prompt).collect();
-        Ok(Latent {
-            format_version: Latent::FORMAT_VERSION,
-            shape: [1, 1, 1, values.len()],
-            values,
-            num_frames: run.num_frames,
-        })
+        Ok(latent(run.number.value, &run.number.prompt, run.num_frames))
+    }
+}
+
+/// What a preview is called where computations are logged or spoiled.
+pub fn preview_of(prompt: &str) -> String {
+    format!("preview of {prompt}")
+}
+
+/// The prompt travels in the values, so that the decoder can go wrong for one job.
+fn latent(value: u32, prompt: &str, num_frames: usize) -> Latent {
+    let values: Vec<f32> =
+        std::iter::once(value as f32).chain(prompt.bytes().map(f32::from)).collect();
+    Latent {
+        format_version: Latent::FORMAT_VERSION,
+        shape: [1, 1, 1, values.len()],
+        values,
+        num_frames,
     }
 }
 
@@ -297,9 +312,14 @@ impl DecodeLatent for FakeDecoder {
 
 /// The pixel that the fakes must come to, computed without a graph.
 pub fn expected_pixel(request: &GenerationRequest, blocks: usize) -> [u8; 2] {
+    expected_after(request, blocks, request.sampling.steps)
+}
+
+/// The pixel that a preview must show after so many steps.
+pub fn expected_after(request: &GenerationRequest, blocks: usize, steps: usize) -> [u8; 2] {
     let mut number = Number { prompt: String::new(), value: request.seed as u32 & 0xffff };
     (0..3).for_each(|block| number.mix(block));
-    for step in 0..request.sampling.steps {
+    for step in 0..steps {
         (0..blocks).for_each(|block| number.mix(block as u32 + 100));
         number.mix(step as u32);
     }

@@ -5,6 +5,7 @@ mod bench_parts;
 mod decode;
 mod eval;
 mod memory;
+mod metrics;
 mod pack;
 mod plan;
 mod quantize;
@@ -13,7 +14,6 @@ mod serve;
 mod synth;
 mod verify;
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
@@ -34,6 +34,7 @@ pub use bench_parts::{E2eArguments, PartArguments, TimingArguments};
 pub use decode::DecodeArguments;
 pub use eval::EvalArguments;
 pub use memory::{MemoryArguments, free_bytes};
+pub use metrics::{MetricsArguments, MetricsForm};
 pub use pack::PackArguments;
 pub use plan::PlanArguments;
 pub use quantize::QuantizeArguments;
@@ -140,6 +141,11 @@ pub struct GenerateArguments {
     #[arg(long)]
     pub keep_latent: bool,
 
+    /// Show a picture of the unfinished video here, a PNG file that is overwritten as steps are done. Left out where it would
+    /// delay the video; several prompts share the picture
+    #[arg(long, value_name = "FILE")]
+    pub preview: Option<PathBuf>,
+
     /// Seed of the first video's noise; every further prompt takes the next number [default: 42]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -218,9 +224,8 @@ pub struct GenerateArguments {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Serve metrics in Prometheus' format at this address, such as 127.0.0.1:9090
-    #[arg(long, value_name = "ADDRESS")]
-    pub metrics_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    pub metrics: MetricsArguments,
 
     #[command(flatten)]
     pub trace: TraceArguments,

@@ -46,6 +46,7 @@ pub fn run(arguments: &DecodeArguments) -> anyhow::Result<Outcome> {
         checkpoint: Some(checkpoint.clone()),
         journal: None,
         keep_latent: true,
+        preview: None,
     };
     task.target.check(task.format())?;
     let limits = arguments.memory.limits();

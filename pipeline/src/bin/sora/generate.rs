@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sora_actors::messages::GenerationRequest;
 use sora_models::bundle::GenerationConfig;
-use sora_pipeline::output::{Earlier, NamingFacts, OutputTarget};
+use sora_pipeline::output::{Earlier, NamingFacts, OutputTarget, PreviewFile};
 use sora_pipeline::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 use sora_pipeline::saved_job::FileJournal;
 use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError, open_sora};
@@ -17,6 +17,7 @@ use crate::arguments::{DEFAULT_SEED, GenerateArguments};
 use crate::exit::Outcome;
 use crate::interrupt::Interrupt;
 use crate::job::{JobEnd, RunFacts, VideoTask};
+use crate::metrics::MetricsOutput;
 use crate::print::note;
 use crate::report::{self, JobLabel};
 use crate::resume::{self, Start, Tally};
@@ -41,10 +42,7 @@ pub fn run(arguments: GenerateArguments) -> anyhow::Result<Outcome> {
     limits.memory = arguments.memory.limits();
     open_sora::check_workers(&bundle, limits.workers)?;
     let device = arguments.model.device.open()?;
-    if let Some(address) = arguments.metrics_addr {
-        sora_telemetry::install_with_listener(address)
-            .with_context(|| format!("cannot serve metrics at {address}"))?;
-    }
+    let metrics = MetricsOutput::open(&arguments.metrics, arguments.json)?;
     let report = report::choose(arguments.json, arguments.quiet);
     let facts = RunFacts::new(&bundle, &device, arguments.model.dtype, report)?;
     // After all else that can be refused, since it creates folders.
@@ -56,6 +54,7 @@ pub fn run(arguments: GenerateArguments) -> anyhow::Result<Outcome> {
     facts.report.plan(&memory_plan(&memory, &limits, &tasks)?);
     actix::System::new().block_on(async move {
         let pipeline = PipelineHandle::open_sora(&bundle, memory, &device, &limits)?;
+        let _printed = metrics.print_to(facts.report.clone());
         Ok(make_all(pipeline, tasks, facts).await)
     })
 }
@@ -152,6 +151,7 @@ fn tasks(
             checkpoint,
             journal: Some(Arc::new(journal)),
             keep_latent: arguments.keep_latent,
+            preview: arguments.preview.as_deref().map(PreviewFile::new),
         });
     }
     for task in &tasks {

@@ -7,9 +7,9 @@ use std::time::Instant;
 use candle_core::{DType, Device};
 use sora_actors::JobOrder;
 use sora_actors::compute::EmbeddedPrompt;
-use sora_actors::messages::{JobCheckpoint, JobEvent, JobSummary};
+use sora_actors::messages::{JobCheckpoint, JobEvent, JobSummary, VideoChunk};
 use sora_models::bundle::ModelBundle;
-use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo};
+use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo, PreviewFile};
 use sora_pipeline::saved_job::FileJournal;
 use sora_pipeline::sidecar::{
     Caption, Compute, ModelIdentity, SIDECAR_FORMAT, Sidecar, VideoFile, Work,
@@ -73,6 +73,8 @@ pub struct VideoTask {
     pub journal: Option<Arc<FileJournal>>,
     /// Whether to leave the saved latent there.
     pub keep_latent: bool,
+    /// Where previews are shown, if anywhere.
+    pub preview: Option<PreviewFile>,
 }
 
 impl VideoTask {
@@ -129,6 +131,7 @@ impl VideoTask {
         let mut caption = self.caption_before();
         let mut video = None;
         let mut write_seconds = 0.0;
+        let mut preview = self.preview.clone();
         let id = job.id.0;
         loop {
             let event = job.events.recv_async().await.map_err(|cause| Failure {
@@ -140,6 +143,9 @@ impl VideoTask {
             match event {
                 JobEvent::Embedded { caption: text, tokens, cut, .. } => {
                     caption = Caption { text, tokens, cut };
+                    if preview.is_some() {
+                        job.events.request_preview();
+                    }
                 }
                 JobEvent::Chunk(chunk) => {
                     let started = Instant::now();
@@ -186,6 +192,12 @@ impl VideoTask {
                     });
                 }
                 JobEvent::Cancelled => return Ok(JobEnd::Cancelled),
+                JobEvent::Step { .. } if preview.is_some() => job.events.request_preview(),
+                JobEvent::Preview { picture, .. } => {
+                    if let Some(file) = preview.take() {
+                        preview = show_preview(file, picture).await;
+                    }
+                }
                 JobEvent::Queued { .. }
                 | JobEvent::Embedding
                 | JobEvent::Resumed { .. }
@@ -230,6 +242,12 @@ impl VideoTask {
             work: Work { summary, write_seconds },
         }
     }
+}
+
+/// Shows a preview, and gives back where to show the next one: nowhere, after a failure, which is no reason to end the video.
+async fn show_preview(file: PreviewFile, picture: VideoChunk) -> Option<PreviewFile> {
+    let shown = spawn_blocking(move || file.show(&picture).map(|()| file)).await.ok()?;
+    shown.inspect_err(|cause| note(&format!("warning: there will be no previews: {cause}"))).ok()
 }
 
 /// Encodes and writes beside the event loop, so that other jobs' events go on.

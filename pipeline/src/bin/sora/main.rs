@@ -9,6 +9,7 @@ mod exit;
 mod generate;
 mod interrupt;
 mod job;
+mod metrics;
 mod pack;
 mod plan;
 mod print;

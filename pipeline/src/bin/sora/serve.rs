@@ -13,7 +13,9 @@ use sora_pipeline::{GraphLimits, PipelineHandle, open_sora};
 use crate::arguments::ServeArguments;
 use crate::exit::Outcome;
 use crate::interrupt::Interrupt;
+use crate::metrics::MetricsOutput;
 use crate::print::{note, result};
+use crate::report;
 
 /// Videos in the graph beside those that are denoised: one whose prompt is embedded, and one that is decoded.
 const BESIDE_DENOISING: usize = 2;
@@ -37,7 +39,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
     open_sora::check_workers(&bundle, limits.workers)?;
     let in_graph = limits.token_slots + BESIDE_DENOISING;
     limits.queue_capacity = limits.queue_capacity.max(in_graph);
-    let metrics = sora_telemetry::install()?;
+    let (output, metrics) = MetricsOutput::open_with_page(&arguments.metrics, arguments.json)?;
     let model = ModelIdentity::of(&bundle)?;
     let compute = Compute::of(&device, arguments.model.dtype);
     let memory = ModelMemory::of(&bundle, arguments.model.dtype, &device)?;
@@ -50,6 +52,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
             note("stopping: what is under way is saved for the next start; again to stop at once");
         });
         tell(server.address(), arguments.json);
+        let _printed = output.print_to(report::choose(arguments.json, true));
         Ok(match server.run(interrupt.asked()).await? {
             DispatchEnd::Stopped => Outcome::Done,
             DispatchEnd::GraphDied => {

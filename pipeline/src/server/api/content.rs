@@ -1,12 +1,16 @@
 //! The files of a finished video.
 
+use std::path::Path;
+
 use actix_files::NamedFile;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CACHE_CONTROL, ContentDisposition, DispositionParam, DispositionType,
+    CACHE_CONTROL, ContentDisposition, DispositionParam, DispositionType, HeaderValue,
 };
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use sora_actors::messages::VideoChunk;
+use tokio::task::spawn_blocking;
 
 use super::caller::{Caller, NamedVideo};
 use super::error::{ApiError, ApiResult, ErrorBody};
@@ -14,6 +18,7 @@ use super::query::Query;
 use super::state::ApiState;
 use crate::server::folder::VideoAsset;
 use crate::server::store::VideoStatus;
+use crate::sinks::picture_png;
 
 /// A finished video's file, or a part of it.
 #[utoipa::path(
@@ -54,7 +59,7 @@ pub(super) async fn content(
         return Err(ApiError::new(StatusCode::NOT_FOUND, "video_not_ready", message));
     }
     let path = state.folder.path(id, asset);
-    let name = std::path::Path::new(&path).file_name().unwrap_or_default();
+    let name = Path::new(&path).file_name().unwrap_or_default();
     let disposition = ContentDisposition {
         disposition: DispositionType::Inline,
         parameters: vec![DispositionParam::Filename(name.to_string_lossy().into_owned())],
@@ -65,14 +70,12 @@ pub(super) async fn content(
     })?;
     let mut response = file.set_content_disposition(disposition).into_response(&request);
     // It never changes, but it is its owner's alone.
-    response.headers_mut().insert(
-        CACHE_CONTROL,
-        actix_web::http::header::HeaderValue::from_static("private, max-age=3600"),
-    );
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600"));
     Ok(response)
 }
 
-/// A frame of a video that is being made; this server has none yet.
+/// A frame of a video that is being made, as it would be if it were finished now. Asking has the next one made after one
+/// of the next steps, so the first answer to come is that there is none yet.
 #[utoipa::path(
     get, path = "/v1/videos/{id}/preview", tag = "videos", operation_id = "previewVideo",
     params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The video")),
@@ -88,6 +91,23 @@ pub(super) async fn preview(
     state: Data<ApiState>,
 ) -> ApiResult<HttpResponse> {
     state.store.get(&caller.0, id).await?.ok_or_else(ApiError::no_such_video)?;
-    let message = "There is no frame of the video to show yet.";
-    Err(ApiError::new(StatusCode::NOT_FOUND, "no_preview", message))
+    let Some(picture) = state.live.picture(id) else {
+        let message = "There is no frame of the video to show yet.";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "no_preview", message));
+    };
+    let png = spawn_blocking(move || first_frame_png(&picture)).await;
+    let png = png.ok().flatten().ok_or_else(|| {
+        tracing::error!(%id, "a preview cannot be made a picture");
+        ApiError::new(StatusCode::NOT_FOUND, "no_preview", "The frame cannot be shown.")
+    })?;
+    let no_store = HeaderValue::from_static("no-store");
+    Ok(HttpResponse::Ok()
+        .content_type("image/png")
+        .insert_header((CACHE_CONTROL, no_store))
+        .body(png))
+}
+
+fn first_frame_png(picture: &VideoChunk) -> Option<Vec<u8>> {
+    let frame = picture.frames.first()?;
+    picture_png(Path::new("preview"), picture.width_px, picture.height_px, frame).ok()
 }

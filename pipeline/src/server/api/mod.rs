@@ -24,6 +24,23 @@ use super::page;
 pub use error::ApiError;
 pub use state::ApiState;
 
+/// The patterns of all addresses of the API.
+pub(super) const ADDRESSES: [&str; 13] = [
+    "/v1/videos",
+    "/v1/videos/{id}",
+    "/v1/videos/{id}/content",
+    "/v1/videos/{id}/remix",
+    "/v1/videos/{id}/cancel",
+    "/v1/videos/{id}/events",
+    "/v1/videos/{id}/preview",
+    "/v1/models",
+    "/v1/models/{model}",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+];
+
 /// Enters every address. Each tells, in the API's words, which methods it takes.
 pub(super) fn configure(config: &mut ServiceConfig) {
     let get = |path: &str| resource(path, "GET");
@@ -65,4 +82,19 @@ pub(super) fn resource(path: &str, methods: &'static str) -> Resource {
 
 async fn nothing_here() -> Result<String, ApiError> {
     Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this address."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_document_describes_every_address_but_its_own() {
+        let document = openapi::described();
+        let described: BTreeSet<&str> = document.paths.paths.keys().map(String::as_str).collect();
+        let entered = ADDRESSES.into_iter().filter(|address| *address != "/openapi.json");
+        assert_eq!(described, entered.collect());
+    }
 }

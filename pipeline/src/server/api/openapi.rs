@@ -48,10 +48,15 @@ impl Modify for BearerKeys {
     }
 }
 
+/// What the handlers and their types say of themselves.
+pub(super) fn described() -> utoipa::openapi::OpenApi {
+    Description::openapi()
+}
+
 /// The document.
 pub(super) async fn document() -> HttpResponse {
     static TEXT: OnceLock<String> = OnceLock::new();
     // The types of the description have a form in JSON.
-    let text = TEXT.get_or_init(|| Description::openapi().to_json().unwrap_or_default());
+    let text = TEXT.get_or_init(|| described().to_json().unwrap_or_default());
     HttpResponse::Ok().content_type("application/json").body(text.as_str())
 }

@@ -138,6 +138,7 @@ async fn work(
             Err(cause) => return WorkEnd::Failed(failure::of_submission(record.id, &cause)),
         }
     };
+    live.offer_pictures(job.events.preview_requester());
     let mut follower = Follower {
         dispatcher,
         record,
@@ -233,6 +234,7 @@ impl Follower<'_> {
                 let done = if leapt { steps } else { index + 1 + coasted };
                 (progress.stage, progress.step) = (Stage::Denoising, done);
             }),
+            JobEvent::Preview { picture, .. } => live.show(picture),
             JobEvent::Decoding => live.update(|progress| progress.stage = Stage::Decoding),
             JobEvent::Chunk(chunk) => {
                 let frames = chunk.first_frame + chunk.frames.len();

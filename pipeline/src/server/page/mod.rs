@@ -9,8 +9,21 @@ use super::api::resource;
 /// A file of the page: its address, its type and its bytes.
 type Asset = (&'static str, &'static str, &'static [u8]);
 
-const ASSETS: &[Asset] =
-    &[("/", "text/html; charset=utf-8", include_bytes!("index.html").as_slice())];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+const ASSETS: &[Asset] = &[
+    ("/", "text/html; charset=utf-8", include_bytes!("index.html")),
+    ("/page.css", "text/css; charset=utf-8", include_bytes!("page.css")),
+    ("/page.js", SCRIPT, include_bytes!("page.js")),
+    ("/api.js", SCRIPT, include_bytes!("api.js")),
+    ("/card.js", SCRIPT, include_bytes!("card.js")),
+    ("/machine.js", SCRIPT, include_bytes!("machine.js")),
+];
+
+/// The addresses of the page's files.
+pub(super) fn addresses() -> impl Iterator<Item = &'static str> {
+    ASSETS.iter().map(|(address, ..)| *address)
+}
 
 /// Enters the page's addresses.
 pub(super) fn configure(config: &mut ServiceConfig) {

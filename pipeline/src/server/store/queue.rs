@@ -108,6 +108,18 @@ impl Store {
             .await
     }
 
+    /// How many videos wait.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn waiting(&self) -> Result<usize, StoreError> {
+        let query = "SELECT COUNT(*) FROM videos WHERE status = 'queued'";
+        let count = self.reads.run(move |connection| {
+            connection.prepare_cached(query)?.query_row([], |row| row.get::<_, i64>(0))
+        });
+        Ok(usize::try_from(count.await?).unwrap_or(0))
+    }
+
     /// How many videos go before a waiting one; `None` when it does not wait.
     ///
     /// # Errors

@@ -118,6 +118,10 @@ pub struct E2eArguments {
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
 
+    /// Collect metrics meanwhile, and read them every second: against a run without, this shows what they cost
+    #[arg(long)]
+    pub metrics: bool,
+
     #[command(flatten)]
     pub timing: TimingArguments,
 }

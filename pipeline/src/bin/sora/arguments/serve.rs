@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use sora_pipeline::server::RequestLimits;
 
-use super::{MemoryArguments, ModelArguments, TraceArguments};
+use super::{MemoryArguments, MetricsArguments, ModelArguments, TraceArguments};
 
 /// The port when nothing is said: that of most servers of this API.
 const DEFAULT_PORT: u16 = 8000;
@@ -95,6 +95,9 @@ pub struct ServeArguments {
 
     #[command(flatten)]
     pub memory: MemoryArguments,
+
+    #[command(flatten)]
+    pub metrics: MetricsArguments,
 
     #[command(flatten)]
     pub trace: TraceArguments,

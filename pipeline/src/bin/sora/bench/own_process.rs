@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
@@ -25,6 +27,8 @@ pub enum ProcessTask {
         task: Box<BenchTask>,
         /// Timed iterations.
         iterations: NonZeroUsize,
+        /// Whether to collect metrics meanwhile, and to read them every second.
+        metrics: bool,
     },
     /// A part of the model again and again; its result is a `ProcessTiming`.
     TimePart {
@@ -62,6 +66,18 @@ pub fn in_own_process<R: DeserializeOwned>(
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// Collects metrics until the process ends, and reads them as often as a short interval of Prometheus would.
+fn collect_metrics() -> anyhow::Result<()> {
+    let page = sora_telemetry::install()?;
+    thread::spawn(move || {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+            page.render();
+        }
+    });
+    Ok(())
+}
+
 /// The other side of [`in_own_process`].
 ///
 /// # Errors
@@ -76,7 +92,10 @@ pub fn run(model: &ModelArguments) -> anyhow::Result<Outcome> {
             let run = measure(&bundle, dtype, &device, &task);
             serde_json::to_string(&actix::System::new().block_on(run)?)
         }
-        ProcessTask::TimeVideos { task, iterations } => {
+        ProcessTask::TimeVideos { task, iterations, metrics } => {
+            if metrics {
+                collect_metrics()?;
+            }
             let bundle = model.open()?;
             let runs = time_videos(&bundle, dtype, &device, &task, iterations);
             serde_json::to_string(&actix::System::new().block_on(runs)?)

@@ -46,7 +46,7 @@ pub fn part(name: &str, part: ModelPart, arguments: &PartArguments) -> anyhow::R
 /// # Errors
 /// The video cannot be made, or a run failed, of this program or of the other one.
 pub fn whole_videos(arguments: &E2eArguments) -> anyhow::Result<Outcome> {
-    let E2eArguments { run, steps, timing } = arguments;
+    let E2eArguments { run, steps, metrics, timing } = arguments;
     let bundle = run.model.open()?;
     let task = Box::new(BenchTask {
         request: request(run, &bundle, *steps)?,
@@ -70,7 +70,7 @@ pub fn whole_videos(arguments: &E2eArguments) -> anyhow::Result<Outcome> {
         repeat: &run.repeat,
     };
     let iterations = timing.iterations;
-    let process = ProcessTask::TimeVideos { task: task.clone(), iterations };
+    let process = ProcessTask::TimeVideos { task: task.clone(), iterations, metrics: *metrics };
     bench.run(&process, &task)
 }
 

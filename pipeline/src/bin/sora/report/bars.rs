@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sora_actors::messages::JobEvent;
 
 use super::{Failure, JobLabel, Report, STOPPING, cut_warning, duration};
+use crate::arguments::MetricsForm;
 use crate::print::{note, result};
 
 /// How often spinners turn and times advance.
@@ -22,6 +23,8 @@ const PROMPT_NAME_CHARS: usize = 24;
 pub struct BarReport {
     screen: MultiProgress,
     jobs: RefCell<BTreeMap<usize, JobBars>>,
+    /// At the foot of the screen.
+    metrics: RefCell<Option<ProgressBar>>,
 }
 
 /// The bar of a job's present stage. Those of its earlier stages stay on the screen when it is the only job.
@@ -33,7 +36,7 @@ struct JobBars {
 impl BarReport {
     /// An empty screen.
     pub fn new() -> Self {
-        Self { screen: MultiProgress::new(), jobs: RefCell::default() }
+        Self { screen: MultiProgress::new(), jobs: RefCell::default(), metrics: RefCell::default() }
     }
 
     fn with_bars(&self, job: &JobLabel, change: impl FnOnce(&mut JobBars)) {
@@ -58,7 +61,11 @@ impl BarReport {
                 let _ = write!(text, "{} left", duration(state.eta().as_secs_f64()));
             }
         };
-        let bar = self.screen.add(bar.with_style(style.with_key("eta_left", left)));
+        let bar = bar.with_style(style.with_key("eta_left", left));
+        let bar = match &*self.metrics.borrow() {
+            Some(metrics) => self.screen.insert_before(metrics, bar),
+            None => self.screen.add(bar),
+        };
         bar.set_prefix(stage.to_string());
         bar.set_message(name(job));
         bar.enable_steady_tick(TICK);
@@ -79,6 +86,17 @@ impl BarReport {
     /// Takes a job's bars off the screen.
     fn clear(&self, job: &JobLabel) {
         self.with_bars(job, |bars| bars.end_stage(true));
+    }
+
+    /// The line at the foot of the screen.
+    fn metrics_line(&self) -> ProgressBar {
+        let mut metrics = self.metrics.borrow_mut();
+        let line = metrics.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{wide_msg:.dim}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+            self.screen.add(ProgressBar::new_spinner().with_style(style))
+        });
+        line.clone()
     }
 
     fn say(&self, text: &str) {
@@ -137,7 +155,7 @@ impl Report for BarReport {
             JobEvent::Chunk(chunk) => self.advance(job, chunk.frames.len()),
             JobEvent::Finished(_) => self.begin(job, "write", None),
             JobEvent::Cancelled => self.clear(job),
-            JobEvent::Queued { .. } | JobEvent::Failed(_) => {}
+            JobEvent::Queued { .. } | JobEvent::Preview { .. } | JobEvent::Failed(_) => {}
         }
     }
 
@@ -149,6 +167,23 @@ impl Report for BarReport {
                 note(&format!("{:>9} in {}", "finished", duration(seconds)));
             }
         });
+    }
+
+    fn metrics(&self, form: MetricsForm, line: &str) {
+        match form {
+            // Where standard output goes elsewhere, it gets the lines.
+            MetricsForm::Stdout if io::stdout().is_terminal() => {
+                self.metrics_line().set_message(line.to_string());
+            }
+            _ => self.screen.suspend(|| result(line)),
+        }
+    }
+
+    fn last_metrics(&self, _form: MetricsForm, line: &str) {
+        if let Some(bar) = self.metrics.take() {
+            bar.finish_and_clear();
+        }
+        self.screen.suspend(|| result(line));
     }
 
     fn stopping(&self) {

@@ -72,6 +72,7 @@ impl Report for LineReport {
             }
             JobEvent::Decoding => self.say(job, "decoding"),
             JobEvent::Queued { .. }
+            | JobEvent::Preview { .. }
             | JobEvent::Chunk(_)
             | JobEvent::Finished(_)
             | JobEvent::Failed(_)

@@ -14,7 +14,8 @@ use sora_pipeline::plan::MemoryPlan;
 
 pub use json::Failure;
 
-use crate::print::note;
+use crate::arguments::MetricsForm;
+use crate::print::{note, result};
 
 /// Where a video stands among all that were asked for.
 #[derive(Debug, Clone)]
@@ -42,6 +43,16 @@ pub trait Report {
 
     /// There will be no video.
     fn failed(&self, job: &JobLabel, failure: &Failure);
+
+    /// A line of metrics; the next one takes its place where lines can be taken back.
+    fn metrics(&self, _form: MetricsForm, line: &str) {
+        result(line);
+    }
+
+    /// The last line of metrics, which stays.
+    fn last_metrics(&self, form: MetricsForm, line: &str) {
+        self.metrics(form, line);
+    }
 
     /// The user asked to stop, and what is under way is being given up.
     fn stopping(&self) {

@@ -1,0 +1,166 @@
+//! Previews: a frame of an unfinished video, decoded on the side when its consumer asks.
+//!
+//! A preview never delays what videos need, and never fails a job: whatever is in its way (the decoder at work, another
+//! preview, no memory to spare, a consumer that has not taken the one before) leaves it out.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sora_telemetry::{PreviewOutcome, record_preview};
+
+use crate::job::JobContext;
+use crate::messages::{JobEvent, Latent, VideoChunk};
+use crate::slots::{SlotPermit, Slots};
+
+/// Previews that are under way at a time, in the channel to the decoder or in its hands: that channel has so many places
+/// more than there are token slots. Our choice: one, since the next is of later steps and so of more worth.
+pub const PREVIEWS_UNDER_WAY: usize = 1;
+
+const NONE: u8 = 0;
+const WANTED: u8 = 1;
+const UNDER_WAY: u8 = 2;
+
+/// A job's wish for a preview: at most one at a time.
+#[derive(Default)]
+pub(crate) struct PreviewWish {
+    state: AtomicU8,
+}
+
+impl PreviewWish {
+    fn express(&self) {
+        // One that is wanted or under way already is this one.
+        let _ = self.state.compare_exchange(NONE, WANTED, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn is_expressed(&self) -> bool {
+        self.state.load(Ordering::Acquire) == WANTED
+    }
+
+    fn take(&self) -> bool {
+        let taken =
+            self.state.compare_exchange(WANTED, UNDER_WAY, Ordering::AcqRel, Ordering::Acquire);
+        taken.is_ok()
+    }
+
+    fn end(&self) {
+        self.state.store(NONE, Ordering::Release);
+    }
+}
+
+/// Asks for previews of one job, from any thread; it does not keep the job alive.
+#[derive(Clone)]
+pub struct PreviewRequester {
+    job: Weak<JobContext>,
+}
+
+impl PreviewRequester {
+    pub(crate) fn new(job: Weak<JobContext>) -> Self {
+        Self { job }
+    }
+
+    /// Asks for a preview: [`JobEvent::Preview`] after one of the next steps, if nothing is in its way then. One wish at a
+    /// time: as long as it is open, more of them change nothing.
+    pub fn request(&self) {
+        if let Some(job) = self.job.upgrade() {
+            job.preview_wish().express();
+        }
+    }
+}
+
+/// The controller's side: at most [`PREVIEWS_UNDER_WAY`].
+pub(crate) struct PreviewPlaces(Slots);
+
+impl PreviewPlaces {
+    pub(crate) fn new() -> Self {
+        Self(Slots::new(PREVIEWS_UNDER_WAY))
+    }
+
+    /// The place for a preview that the job's consumer wishes for, if there is one. The wish stays open if there is none.
+    pub(crate) fn take_wish(&self, job: &Arc<JobContext>) -> Option<OpenPreview> {
+        if !job.preview_wish().is_expressed() {
+            return None;
+        }
+        let place = self.0.acquire(Some(Duration::ZERO)).ok()?;
+        let job = job.clone();
+        job.preview_wish().take().then(|| OpenPreview {
+            job,
+            outcome: PreviewOutcome::Skipped,
+            ended: false,
+            _place: place,
+        })
+    }
+}
+
+/// A preview under way. Dropping it ends it; then the consumer can ask for another one.
+pub(crate) struct OpenPreview {
+    job: Arc<JobContext>,
+    outcome: PreviewOutcome,
+    /// Whether the consumer may ask again already.
+    ended: bool,
+    _place: SlotPermit,
+}
+
+impl OpenPreview {
+    pub(crate) fn job(&self) -> &Arc<JobContext> {
+        &self.job
+    }
+
+    pub(crate) fn failed(mut self) {
+        self.outcome = PreviewOutcome::Failed;
+    }
+
+    fn show(mut self, done: usize, picture: VideoChunk) {
+        // Whoever receives it may ask for the next one at once.
+        self.job.preview_wish().end();
+        self.ended = true;
+        if self.job.emit_preview(JobEvent::Preview { done, picture }) {
+            self.outcome = PreviewOutcome::Finished;
+        }
+    }
+}
+
+impl Drop for OpenPreview {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.job.preview_wish().end();
+        }
+        record_preview(self.outcome);
+    }
+}
+
+/// What the decoder is to show of an unfinished video.
+pub struct PreviewJob {
+    pub(crate) open: OpenPreview,
+    /// Steps that were done.
+    pub(crate) done: usize,
+    /// What the video would be if it were finished at once, of its first latent frame.
+    pub(crate) latent: Latent,
+}
+
+impl PreviewJob {
+    /// Hands the picture to the consumer.
+    pub(crate) fn show(self, picture: VideoChunk) {
+        self.open.show(self.done, picture);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_wish_is_open_at_a_time() {
+        let wish = PreviewWish::default();
+        assert!(!wish.take(), "nobody asked");
+        wish.express();
+        wish.express();
+        assert!(wish.take());
+        wish.express();
+        assert!(!wish.is_expressed() && !wish.take(), "one is under way");
+        wish.end();
+        assert!(!wish.take(), "the wish was fulfilled");
+        wish.express();
+        assert!(wish.take());
+    }
+}
