@@ -4,6 +4,8 @@ import * as api from "./api.js";
 
 /** A preview is asked for no more often than this: each one is work for the decoder. */
 const PREVIEW_EVERY_MS = 2500;
+/** The first answer is that there is none yet; it is made after one of the next steps. */
+const PREVIEW_AGAIN_MS = 300;
 
 /** Fields of a video that are settings, as the form names them. */
 export const SETTINGS = [
@@ -119,6 +121,7 @@ export class Card {
     if (now - this.lastPreview < PREVIEW_EVERY_MS || document.hidden) return;
     this.lastPreview = now;
     const picture = await api.preview(this.video.id).catch(() => null);
+    if (!picture) this.lastPreview += PREVIEW_AGAIN_MS - PREVIEW_EVERY_MS;
     if (picture && !isOver(this.video)) this.showStill(URL.createObjectURL(picture), "preview");
   }
 
