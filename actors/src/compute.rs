@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
+use sora_models::guiding_texts::GuidingTexts;
 use sora_models::rflow::SavedRun;
 
 use crate::error::StageFailure;
-use crate::messages::{GenerationRequest, Latent, PromptEmbedding, VideoChunk};
+use crate::messages::{Caption, GenerationRequest, Latent, PromptEmbedding, VideoChunk};
 
 /// Result of one piece of computation.
 pub type Computed<T> = Result<T, StageFailure>;
@@ -43,16 +44,16 @@ pub trait BlockSpan: Send {
 
 /// The text encoder: a span of blocks with a beginning and an end.
 pub trait EmbedPrompts: BlockSpan {
-    /// All that the embedding of this request depends on, if it may be used again for another request with the same;
-    /// `None` keeps none.
-    fn cache_key(&self, _request: &GenerationRequest) -> Option<String> {
+    /// What is read of this request, if nothing else decides the embeddings, so that they may be used again for other
+    /// requests with one of these texts; `None` keeps none.
+    fn captions(&self, _request: &GenerationRequest) -> Option<GuidingTexts<String>> {
         None
     }
 
     /// Tokenises and looks up the token embeddings.
     ///
     /// # Errors
-    /// The prompt cannot be used.
+    /// The prompt or the negative prompt cannot be used.
     fn begin(&self, request: &GenerationRequest) -> Computed<Self::Activation>;
 
     /// Bytes of memory that a sweep with these prompts works in.
@@ -60,22 +61,33 @@ pub trait EmbedPrompts: BlockSpan {
         0
     }
 
-    /// Makes the embedding out of what came through all blocks.
+    /// Makes the embeddings out of what came through all blocks.
     ///
     /// # Errors
     /// The computation failed, or its result is not finite.
-    fn finish(&self, activation: Self::Activation) -> Computed<EmbeddedPrompt>;
+    fn finish(&self, activation: Self::Activation) -> Computed<EmbeddedTexts>;
 }
 
-/// What the text encoder made of a prompt.
+/// What the text encoder made of a request.
+pub type EmbeddedTexts = GuidingTexts<EmbeddedPrompt>;
+
+/// What the text encoder made of a prompt or a negative prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddedPrompt {
-    /// What was read: the prompt with its scores, cleaned.
+    /// What was read: the prompt with its scores, or the negative prompt, cleaned.
     pub caption: String,
     /// The embedding.
     pub embedding: PromptEmbedding,
-    /// The end of the prompt that did not fit and was left out.
+    /// The end of the text that did not fit and was left out.
     pub cut: Option<String>,
+}
+
+impl EmbeddedPrompt {
+    /// What was read, without what became of it.
+    pub fn read(&self) -> Caption {
+        let (text, cut) = (self.caption.clone(), self.cut.clone());
+        Caption { text, tokens: self.embedding.tokens(), cut }
+    }
 }
 
 /// Sampling, with the transformer's blocks taken out of the middle of each step: they run elsewhere.
@@ -94,21 +106,17 @@ pub trait Denoise: Send {
     /// Draws the noise and prepares what all steps share.
     ///
     /// # Errors
-    /// The request or the embedding does not fit the model.
-    fn start(
-        &self,
-        request: &GenerationRequest,
-        embedding: &PromptEmbedding,
-    ) -> Computed<Self::Run>;
+    /// The request or an embedding does not fit the model.
+    fn start(&self, request: &GenerationRequest, texts: &EmbeddedTexts) -> Computed<Self::Run>;
 
     /// Goes on where a job was saved.
     ///
     /// # Errors
-    /// The request, the embedding or what was saved does not fit the model, or the other parts.
+    /// The request, an embedding or what was saved does not fit the model, or the other parts.
     fn resume(
         &self,
         request: &GenerationRequest,
-        embedding: &PromptEmbedding,
+        texts: &EmbeddedTexts,
         saved: &SavedRun,
     ) -> Computed<Self::Run>;
 

@@ -1,4 +1,4 @@
-//! Embeddings of prompts that were seen before, so that they skip the text encoder.
+//! Embeddings of texts that were seen before, so that they skip the text encoder.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use crate::memory::{KeptFor, MemoryLedger, MemoryPermit, MemoryUse, Reclaim};
 /// of its blocks.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// The prompts used last, as far as memory is to spare; the ledger may take them back.
+/// The texts used last by their captions, as far as memory is to spare; the ledger may take them back.
 pub(crate) struct EmbeddingCache {
     ledger: MemoryLedger,
     kept: Arc<Kept>,
@@ -23,7 +23,6 @@ struct Kept {
 }
 
 struct Entry {
-    key: String,
     prompt: EmbeddedPrompt,
     permit: MemoryPermit,
 }
@@ -36,18 +35,18 @@ impl EmbeddingCache {
         Self { ledger, kept }
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<EmbeddedPrompt> {
+    pub(crate) fn get(&self, caption: &str) -> Option<EmbeddedPrompt> {
         let mut entries = self.kept.lock();
-        let place = entries.iter().position(|entry| entry.key == key)?;
+        let place = entries.iter().position(|entry| entry.prompt.caption == caption)?;
         let entry = entries.remove(place)?;
         let prompt = entry.prompt.clone();
         entries.push_back(entry);
         Some(prompt)
     }
 
-    pub(crate) fn keep(&self, key: String, prompt: &EmbeddedPrompt) {
+    pub(crate) fn keep(&self, prompt: &EmbeddedPrompt) {
         let bytes = size_bytes(prompt);
-        if bytes > MOST_BYTES || self.get(&key).is_some() {
+        if bytes > MOST_BYTES || self.get(&prompt.caption).is_some() {
             return;
         }
         self.kept.make_room(MOST_BYTES - bytes);
@@ -55,7 +54,7 @@ impl EmbeddingCache {
         let permit = self.ledger.try_reserve_spare(MemoryUse::Embeddings, bytes);
         if let Some(permit) = permit {
             let prompt = prompt.clone();
-            self.kept.lock().push_back(Entry { key, prompt, permit });
+            self.kept.lock().push_back(Entry { prompt, permit });
         }
     }
 }
@@ -88,7 +87,7 @@ impl Reclaim for Kept {
 fn size_bytes(prompt: &EmbeddedPrompt) -> u64 {
     let embedding = &prompt.embedding;
     let numbers = embedding.values.len() + embedding.token_ids.len();
-    (size_of::<f32>() * numbers + embedding.mask.len() + 2 * prompt.caption.len()) as u64
+    (size_of::<f32>() * numbers + embedding.mask.len() + prompt.caption.len()) as u64
 }
 
 #[cfg(test)]
@@ -112,15 +111,15 @@ mod tests {
         let cache = EmbeddingCache::new(MemoryLedger::unlimited());
         let third = MOST_BYTES as usize / 4 / 3 - 100;
         for key in ["a", "b", "c"] {
-            cache.keep(key.into(), &prompt(key, third));
+            cache.keep(&prompt(key, third));
         }
         assert_eq!(cache.get("a"), Some(prompt("a", third)));
-        cache.keep("d".into(), &prompt("d", third));
+        cache.keep(&prompt("d", third));
         assert!(cache.get("b").is_none());
         assert!(["c", "a", "d"].iter().all(|key| cache.get(key).is_some()));
         let used = cache.ledger.observe().of(MemoryUse::Embeddings);
         assert!(used <= MOST_BYTES && used > MOST_BYTES * 9 / 10);
-        cache.keep("huge".into(), &prompt("huge", MOST_BYTES as usize / 4 + 1));
+        cache.keep(&prompt("huge", MOST_BYTES as usize / 4 + 1));
         assert!(cache.get("huge").is_none() && cache.get("d").is_some());
     }
 
@@ -128,11 +127,11 @@ mod tests {
     fn nothing_is_kept_at_the_cost_of_work() {
         let ledger = MemoryLedger::new(10_000);
         let cache = EmbeddingCache::new(ledger.clone());
-        cache.keep("a".into(), &prompt("a", 1000));
-        cache.keep("b".into(), &prompt("b", 1000));
+        cache.keep(&prompt("a", 1000));
+        cache.keep(&prompt("b", 1000));
         let work = ledger.try_reserve(MemoryUse::Working, 5_000);
         assert!(work.is_some() && cache.get("a").is_none() && cache.get("b").is_some());
-        cache.keep("c".into(), &prompt("c", 1000));
+        cache.keep(&prompt("c", 1000));
         assert!(cache.get("c").is_none());
         drop((work, cache));
         assert_eq!(ledger.observe().total_bytes(), 0);

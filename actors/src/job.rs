@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sora_telemetry::{PromptOutcome, record_prompt};
 
-use crate::compute::EmbeddedPrompt;
+use crate::compute::EmbeddedTexts;
 use crate::error::{StageError, StageFailure, StageName};
 use crate::job_events::{Delivery, JobEvents};
 use crate::journal::JobJournal;
@@ -306,7 +306,7 @@ impl Drop for JobTicket {
 pub struct DenoiseJob {
     pub(crate) ticket: JobTicket,
     pub(crate) slot: SlotPermit,
-    pub(crate) prompt: EmbeddedPrompt,
+    pub(crate) texts: EmbeddedTexts,
     pub(crate) progress: JobProgress,
 }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::compute::{Computed, Denoise, EmbeddedPrompt};
+use crate::compute::{Computed, Denoise, EmbeddedTexts};
 use crate::job::JobContext;
 use crate::messages::{JobCheckpoint, JobProgress, Latent};
 
@@ -48,11 +48,11 @@ pub(crate) struct JobKeeper {
 
 impl JobKeeper {
     /// For a job whose denoising starts; `None` when it has no journal.
-    pub(crate) fn of(job: &JobContext, prompt: EmbeddedPrompt, started: Instant) -> Option<Self> {
+    pub(crate) fn of(job: &JobContext, texts: EmbeddedTexts, started: Instant) -> Option<Self> {
         let checkpoint = JobCheckpoint {
             format_version: JobCheckpoint::FORMAT_VERSION,
             request: job.request().clone(),
-            prompt,
+            texts,
             progress: JobProgress::Embedded,
             work: job.summary(),
         };

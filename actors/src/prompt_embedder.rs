@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use sora_telemetry::{record_embedding_hit, record_queue_depth, timeline};
 
 use crate::channel::{Receiver, Sender};
-use crate::compute::{EmbedPrompts, EmbeddedPrompt};
+use crate::compute::{EmbedPrompts, EmbeddedPrompt, EmbeddedTexts};
 use crate::denoise_controller::ControllerInput;
 use crate::embedding_cache::EmbeddingCache;
 use crate::error::{StageFailure, StageName};
 use crate::job::{DenoiseJob, JobPhase, JobTicket};
 use crate::memory::{MemoryLedger, MemoryPermit, OverBudget};
-use crate::messages::{JobEvent, JobProgress};
+use crate::messages::{Caption, GenerationRequest, JobEvent, JobProgress};
 use crate::slots::{SlotPermit, Slots};
 use crate::stage::{Stage, StageCore};
 use crate::token::{Token, sweep};
@@ -41,7 +41,7 @@ pub struct PromptEmbedder<E, A> {
 /// A job that is ready for denoising.
 struct Embedded {
     ticket: JobTicket,
-    prompt: EmbeddedPrompt,
+    texts: EmbeddedTexts,
     progress: JobProgress,
     /// Since when it waits for a slot.
     since: Instant,
@@ -87,9 +87,9 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
                     self.encoder.rest();
                     drop(lease);
                     self.admit_late();
-                    return embedded.into_iter().for_each(|(ticket, prompt)| {
+                    return embedded.into_iter().for_each(|(ticket, texts)| {
                         let progress = JobProgress::Embedded;
-                        self.admit(Embedded { ticket, prompt, progress, since: Instant::now() });
+                        self.admit(Embedded { ticket, texts, progress, since: Instant::now() });
                     });
                 }
                 Err(_) if tickets.len() > 1 => {
@@ -147,7 +147,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         ticket: JobTicket,
         token: Token<E::Activation>,
         started: Instant,
-    ) -> Option<(JobTicket, EmbeddedPrompt)> {
+    ) -> Option<(JobTicket, EmbeddedTexts)> {
         let job = ticket.context();
         if job.is_over() {
             return None;
@@ -160,27 +160,28 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             }
         };
         let finishing = timeline::finish(job.id().0);
-        let prompt = match self.core.compute(|| self.encoder.finish(activation)) {
-            Ok(prompt) => prompt,
+        let texts = match self.core.compute(|| self.encoder.finish(activation)) {
+            Ok(texts) => texts,
             Err(cause) => {
                 ticket.fail(self.core.name(), cause);
                 return None;
             }
         };
         drop(finishing);
-        if let Some(key) = self.encoder.cache_key(job.request()) {
-            self.cache.keep(key, &prompt);
+        if self.encoder.captions(job.request()).is_some() {
+            texts.iter().for_each(|text| self.cache.keep(text));
         }
-        self.tell(&ticket, &prompt, started);
-        Some((ticket, prompt))
+        self.tell(&ticket, &texts, started);
+        Some((ticket, texts))
     }
 
-    fn tell(&self, ticket: &JobTicket, prompt: &EmbeddedPrompt, started: Instant) {
+    fn tell(&self, ticket: &JobTicket, texts: &EmbeddedTexts, started: Instant) {
         let job = ticket.context();
         let seconds = started.elapsed().as_secs_f64();
         job.note(|record| record.seconds.embed = seconds);
-        let (caption, cut) = (prompt.caption.clone(), prompt.cut.clone());
-        job.emit(JobEvent::Embedded { caption, tokens: prompt.embedding.tokens(), cut, seconds });
+        let Caption { text: caption, tokens, cut } = texts.prompt.read();
+        let negative = texts.negative.as_ref().map(EmbeddedPrompt::read);
+        job.emit(JobEvent::Embedded { caption, tokens, cut, negative, seconds });
     }
 
     /// What is known of a job already: all of it when it was saved, its embedding when its prompt came before. Gives back
@@ -189,25 +190,28 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         let started = Instant::now();
         let checkpoint = ticket.take_checkpoint();
         let job = ticket.context();
-        let (prompt, progress) = match checkpoint {
+        let (texts, progress) = match checkpoint {
             Some(checkpoint) => {
                 let (done, steps) = checkpoint.steps_done();
                 job.emit(JobEvent::Resumed { done, steps });
-                (checkpoint.prompt, checkpoint.progress)
+                (checkpoint.texts, checkpoint.progress)
             }
             None => {
-                let key = self.encoder.cache_key(job.request());
-                let Some(prompt) = key.and_then(|key| self.cache.get(&key)) else {
-                    return Err(ticket);
-                };
+                let Some(texts) = self.cached(job.request()) else { return Err(ticket) };
                 record_embedding_hit();
                 job.emit(JobEvent::Embedding);
-                self.tell(&ticket, &prompt, started);
-                (prompt, JobProgress::Embedded)
+                self.tell(&ticket, &texts, started);
+                (texts, JobProgress::Embedded)
             }
         };
         job.note(|record| record.seconds.queued += job.age().as_secs_f64());
-        Ok(Embedded { ticket, prompt, progress, since: Instant::now() })
+        Ok(Embedded { ticket, texts, progress, since: Instant::now() })
+    }
+
+    /// The embeddings of a request, if all of its texts came before.
+    fn cached(&self, request: &GenerationRequest) -> Option<EmbeddedTexts> {
+        let captions = self.encoder.captions(request)?;
+        captions.try_map(|caption| self.cache.get(&caption).ok_or(())).ok()
     }
 
     /// Admits a job if there is a slot for it now.
@@ -242,13 +246,13 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         self.hand_on(embedded, slot);
     }
 
-    fn hand_on(&self, Embedded { ticket, prompt, progress, .. }: Embedded, slot: SlotPermit) {
+    fn hand_on(&self, Embedded { ticket, texts, progress, .. }: Embedded, slot: SlotPermit) {
         if ticket.context().is_over() {
             return;
         }
         // Whoever has a slot has a place in this channel, unless the controller died and tokens without a slot come
         // back to it. When it is gone, the ticket fails the job.
-        let job = ControllerInput::Job(DenoiseJob { ticket, slot, prompt, progress });
+        let job = ControllerInput::Job(DenoiseJob { ticket, slot, texts, progress });
         if self.controller.send(job).is_ok() {
             self.core.metrics().items_out(1);
         }

@@ -181,6 +181,7 @@ mod tests {
     fn ticket() -> (JobTicket, crate::JobEvents) {
         let request = GenerationRequest {
             prompt: "a prompt".into(),
+            negative_prompt: None,
             seed: 0,
             width_px: 1,
             height_px: 1,

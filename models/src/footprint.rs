@@ -13,7 +13,7 @@ use crate::stdit3::Stdit3Config;
 use crate::t5::T5Config;
 use crate::vae::VaeConfig;
 
-/// Rows of one step: the prompt and the empty prompt that guidance compares it with.
+/// Rows of one step: the prompt, and the null caption or the negative prompt that guidance compares it with.
 const GUIDANCE_ROWS: usize = 2;
 
 /// Token tensors that are alive at the worst moment of a transformer block on the plain path, besides the two hidden layers
@@ -56,13 +56,14 @@ pub struct ActivationBytes {
     pub working: u64,
 }
 
-/// Memory of denoising one video, computed in `dtype` on `device`.
+/// Memory of denoising one video from so many texts, the prompt and perhaps a negative one, computed in `dtype` on `device`.
 ///
 /// # Errors
 /// The video is too small for a latent.
 pub fn denoising_bytes(
     config: &Stdit3Config,
     size: VideoSize,
+    texts: usize,
     dtype: DType,
     device: &Device,
 ) -> Result<ActivationBytes> {
@@ -72,7 +73,9 @@ pub fn denoising_bytes(
     let width = dtype.size_in_bytes();
     let token_tensor = GUIDANCE_ROWS * tokens * config.hidden_size * width;
     let hidden_layer = GUIDANCE_ROWS * tokens * config.mlp_hidden_size() * width;
-    let text = config.model_max_length * (config.caption_channels + 2 * config.hidden_size) * 4;
+    // Embeddings, and what the transformer makes of the text of each row.
+    let text_channels = texts * config.caption_channels + GUIDANCE_ROWS * config.hidden_size;
+    let text = config.model_max_length * text_channels * 4;
     // The latent and what is made of it: in f32, up to a dozen of them with guidance, leap and trend.
     let latents = 12 * config.in_channels * frames * rows * columns * 4;
     let carried = (2 * token_tensor + text + latents) as u64;

@@ -2,11 +2,12 @@
 
 use candle_core::Tensor;
 
-use crate::error::Result;
+use crate::error::{ModelError, Result};
+use crate::guiding_texts::GuidingTexts;
 use crate::probe::Probe;
 use crate::rflow::{DenoiseRun, SamplingSettings, StepOutcome, initial_noise};
 use crate::sizes::VideoSize;
-use crate::stdit3::{PromptContext, PromptInput, Stdit3, Stdit3Ends, StepInput};
+use crate::stdit3::{PromptContext, PromptInput, Stdit3, Stdit3Ends, StepInput, TextFeatures};
 use crate::t5::{T5Encoder, TokenBatch};
 use crate::vae::VideoVae;
 
@@ -35,23 +36,28 @@ impl VideoSettings {
         initial_noise(seed, &shape, ends.weights().device())
     }
 
-    /// Prepares a prompt and the null caption that guidance compares it with.
+    /// Prepares a prompt and what guidance compares it with: its negative prompt, at that one's own length, or else the
+    /// null caption, at the prompt's length.
     ///
     /// # Shapes
-    /// `text` `[1, L, caption_channels]`, `text_mask` `[1, L]`.
+    /// One row a text.
     ///
     /// # Errors
-    /// The text does not fit the transformer, or the video is too small for a latent.
+    /// A text does not fit the transformer, or the video is too small for a latent.
     pub fn prepare_prompt(
         &self,
         ends: &Stdit3Ends,
-        text: &Tensor,
-        text_mask: &Tensor,
+        texts: &GuidingTexts<TextFeatures>,
     ) -> Result<PromptContext> {
         let frame_rate = self.size.conditioning_frame_rate(self.frames_per_second);
+        let GuidingTexts { prompt, negative } = texts;
+        let (text, text_mask) = match negative {
+            Some(negative) => ends.with_negative_captions(prompt, negative)?,
+            None => (ends.with_null_captions(&prompt.values)?, prompt.mask.clone()),
+        };
         let input = PromptInput {
-            text: &ends.with_null_captions(text)?,
-            text_mask,
+            text: &text,
+            text_mask: &text_mask,
             frames_per_second: &[frame_rate as f32],
             picture_px: (self.size.height_px as f64, self.size.width_px as f64),
             latent_size: self.size.latent()?,
@@ -70,12 +76,18 @@ pub struct PlainPath<'a> {
     pub vae: &'a VideoVae,
 }
 
-/// One video's input.
-pub struct PlainInput<'a> {
-    /// The prompt's tokens, one row.
+/// A text as the text encoder takes it.
+pub struct PlainText {
+    /// Its tokens, one row.
     pub tokens: TokenBatch,
     /// 1 for each token that counts, `[1, L]`.
-    pub text_mask: &'a Tensor,
+    pub mask: Tensor,
+}
+
+/// One video's input.
+pub struct PlainInput<'a> {
+    /// The prompt, and the negative one.
+    pub texts: GuidingTexts<PlainText>,
     /// `[1, C, T, H, W]`.
     pub noise: &'a Tensor,
     /// The video.
@@ -102,10 +114,14 @@ impl PlainPath<'_> {
     /// # Errors
     /// The input does not fit the models, weights are missing, or a result is not finite.
     pub fn generate(&self, input: &PlainInput, probe: &mut dyn Probe) -> Result<PlainOutput> {
-        let encoded = self.text_encoder.encode(std::slice::from_ref(&input.tokens), probe)?;
-        let text_embedding = encoded.into_iter().next().expect("invariant: one text in, one out");
+        let texts = input.texts.as_ref().try_map(|text| {
+            let encoded = self.text_encoder.encode(std::slice::from_ref(&text.tokens), probe)?;
+            let values = encoded.into_iter().next().expect("invariant: one text in, one out");
+            Ok::<_, ModelError>(TextFeatures { values, mask: text.mask.clone() })
+        })?;
         let (ends, settings) = (self.transformer.ends(), &input.settings);
-        let prompt = settings.prepare_prompt(ends, &text_embedding, input.text_mask)?;
+        let prompt = settings.prepare_prompt(ends, &texts)?;
+        let text_embedding = texts.prompt.values;
         let mut run = DenoiseRun::new(input.noise, settings.sampling.clone(), settings.size)?;
         let mut steps = Vec::new();
         while let Some(request) = run.next_step()? {

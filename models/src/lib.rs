@@ -14,6 +14,7 @@ pub mod device;
 pub mod error;
 pub mod footprint;
 pub mod generation;
+pub mod guiding_texts;
 pub mod mask_strategy;
 pub mod nn;
 pub mod probe;

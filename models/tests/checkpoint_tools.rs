@@ -13,7 +13,8 @@ use sora_models::bundle::{ModelBundle, PartName};
 use sora_models::checkpoint_tools::{
     Damage, Packed, Packing, Preset, StorageDtype, Synthesis, ToolError, verify,
 };
-use sora_models::generation::{PlainInput, PlainPath, VideoSettings};
+use sora_models::generation::{PlainInput, PlainPath, PlainText, VideoSettings};
+use sora_models::guiding_texts::GuidingTexts;
 use sora_models::probe::NoProbe;
 use sora_models::sizes::VideoSize;
 use sora_models::stdit3::Stdit3;
@@ -72,9 +73,9 @@ fn video_bits(model: &Path) -> Vec<u32> {
     let settings = VideoSettings { size, frames_per_second: 8.0, sampling };
     let tokenizer = bundle.tokenizer(20).unwrap();
     let tokens = tokenizer.tokenize("a red circle moves to the left").unwrap().ids;
+    let mask = Tensor::ones((1, tokens.len()), DType::U32, &device).unwrap();
     let input = PlainInput {
-        tokens: TokenBatch::unpadded(&tokens),
-        text_mask: &Tensor::ones((1, tokens.len()), DType::U32, &device).unwrap(),
+        texts: GuidingTexts::alone(PlainText { tokens: TokenBatch::unpadded(&tokens), mask }),
         noise: &settings.noise(3, transformer.ends()).unwrap(),
         settings,
     };

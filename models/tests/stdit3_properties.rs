@@ -10,7 +10,7 @@ use sora_models::probe::NoProbe;
 use sora_models::rflow::standard_normal;
 use sora_models::stdit3::{
     OddFrame, PromptContext, PromptInput, Stdit3, Stdit3Block, Stdit3Config, Stdit3Ends, StepInput,
-    TemporalTokenMerge,
+    TemporalTokenMerge, TextFeatures,
 };
 use sora_models::weights::{TensorInfo, TensorSource, Weights};
 
@@ -175,6 +175,73 @@ fn text_behind_the_mask_does_not_matter() {
     };
     assert_eq!(run(&text, 3), run(&other, 3));
     assert_ne!(run(&text, 4), run(&other, 4));
+}
+
+fn features(seed: u64, length: usize) -> TextFeatures {
+    let mask = Tensor::ones((1, length), DType::U8, &Device::Cpu).unwrap();
+    TextFeatures { values: noise(seed, &[1, length, 8]), mask }
+}
+
+/// The output's two rows, from two rows of the same latent.
+fn rows_of(model: &Stdit3, text: &Tensor, mask: &Tensor) -> [Vec<f32>; 2] {
+    let input = PromptInput {
+        text,
+        text_mask: mask,
+        frames_per_second: &[24.0],
+        picture_px: (24.0, 32.0),
+        latent_size: LATENT,
+    };
+    let prompt = model.ends().prepare(&input, &mut NoProbe).unwrap();
+    let latent = noise(2, &[1, 2, 5, 3, 4]);
+    let input = StepInput {
+        latent: &Tensor::cat(&[&latent, &latent], 0).unwrap(),
+        timesteps: &[700.0; 2],
+        frame_mask: None,
+        merge: Some(TemporalTokenMerge::default()),
+    };
+    let output = model.forward(&prompt, &input, &mut NoProbe).unwrap();
+    [0, 1].map(|row| output.get(row).unwrap().flatten_all().unwrap().to_vec1().unwrap())
+}
+
+#[test]
+fn texts_of_different_lengths_in_a_pair_do_not_see_each_other() {
+    // The fused path, and the plain one.
+    for dtype in [DType::F32, DType::BF16] {
+        let model = Stdit3::load(&weights().with_dtype(dtype), &config()).unwrap();
+        let run = |prompt: &TextFeatures, negative: &TextFeatures| {
+            let (text, mask) = model.ends().with_negative_captions(prompt, negative).unwrap();
+            rows_of(&model, &text, &mask)
+        };
+        let (long, short) = (features(1, 6), features(3, 2));
+        let [with_long, with_short] = run(&long, &short);
+        assert_ne!(with_long, with_short);
+        assert_eq!(run(&short, &long), [with_short.clone(), with_long.clone()]);
+        assert_eq!(run(&long, &long), [with_long.clone(), with_long.clone()]);
+        assert_eq!(run(&short, &short), [with_short.clone(), with_short]);
+    }
+}
+
+#[test]
+fn the_null_caption_as_a_negative_prompt_changes_nothing() {
+    let model = Stdit3::load(&weights(), &config()).unwrap();
+    let prompt = features(1, 4);
+    let text = model.ends().with_null_captions(&prompt.values).unwrap();
+    let null = TextFeatures { values: text.narrow(0, 1, 1).unwrap(), mask: prompt.mask.clone() };
+    let expected = rows_of(&model, &text, &prompt.mask);
+    let (text, mask) = model.ends().with_negative_captions(&prompt, &null).unwrap();
+    assert_eq!(rows_of(&model, &text, &mask), expected);
+}
+
+#[test]
+fn negative_prompts_that_do_not_fit_are_refused() {
+    let ends = Stdit3Ends::load(&weights(), &config()).unwrap();
+    let two = TextFeatures { values: noise(1, &[2, 4, 8]), mask: mask(&[4, 4]) };
+    let masked_wrongly = TextFeatures { mask: mask(&[4]), ..features(1, 4) };
+    let wide = TextFeatures { values: noise(1, &[1, 4, 9]), ..features(1, 4) };
+    for negative in [two, masked_wrongly, wide, features(1, TEXT_TOKENS + 1)] {
+        let error = ends.with_negative_captions(&features(1, 4), &negative).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::BadInput, "{error}");
+    }
 }
 
 #[test]

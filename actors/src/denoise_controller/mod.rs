@@ -156,7 +156,7 @@ impl<D: Denoise> DenoiseController<D> {
         self.start_waiting();
     }
 
-    fn start(&mut self, DenoiseJob { ticket, slot, prompt, progress }: DenoiseJob) {
+    fn start(&mut self, DenoiseJob { ticket, slot, texts, progress }: DenoiseJob) {
         let job = ticket.context();
         let saved = match progress {
             JobProgress::Embedded => None,
@@ -167,10 +167,10 @@ impl<D: Denoise> DenoiseController<D> {
         let done = saved.as_ref().map_or(0, |saved| saved.step);
         job.enter(JobPhase::Denoising { done, steps: job.request().sampling.steps });
         let begun = self.core.compute(|| match &saved {
-            Some(saved) => self.denoiser.resume(job.request(), &prompt.embedding, saved),
-            None => self.denoiser.start(job.request(), &prompt.embedding),
+            Some(saved) => self.denoiser.resume(job.request(), &texts, saved),
+            None => self.denoiser.start(job.request(), &texts),
         });
-        let mut keeper = JobKeeper::of(job, prompt, started);
+        let mut keeper = JobKeeper::of(job, texts, started);
         let begun = begun.and_then(|run| {
             if let (Some(keeper), None) = (&mut keeper, saved) {
                 self.core.compute(|| keeper.embedded(job))?;

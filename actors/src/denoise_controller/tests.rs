@@ -9,7 +9,7 @@ use sora_models::rflow::{LeapRule, LinearProportionalLeap, SamplingSettings, Sav
 
 use super::*;
 use crate::channel::bounded;
-use crate::compute::{Computed, EmbeddedPrompt, StepReport};
+use crate::compute::{Computed, EmbeddedPrompt, EmbeddedTexts, StepReport};
 use crate::job::ConsumerLimits;
 use crate::messages::{JobEvent, PromptEmbedding};
 use crate::slots::Slots;
@@ -22,14 +22,14 @@ impl Denoise for Counter {
     type Run = [usize; 2];
     type Activation = ();
 
-    fn start(&self, request: &GenerationRequest, _: &PromptEmbedding) -> Computed<[usize; 2]> {
+    fn start(&self, request: &GenerationRequest, _: &EmbeddedTexts) -> Computed<[usize; 2]> {
         Ok([0, request.sampling.steps])
     }
 
     fn resume(
         &self,
         request: &GenerationRequest,
-        _: &PromptEmbedding,
+        _: &EmbeddedTexts,
         saved: &SavedRun,
     ) -> Computed<[usize; 2]> {
         Ok([saved.step, request.sampling.steps])
@@ -76,6 +76,7 @@ impl Denoise for Counter {
 fn job(id: u64, slots: &Slots) -> (DenoiseJob, crate::JobEvents) {
     let request = GenerationRequest {
         prompt: "a prompt".into(),
+        negative_prompt: None,
         seed: id,
         width_px: 1,
         height_px: 1,
@@ -92,10 +93,11 @@ fn job(id: u64, slots: &Slots) -> (DenoiseJob, crate::JobEvents) {
         values: vec![0.0],
     };
     let prompt = EmbeddedPrompt { caption: "a prompt".into(), embedding, cut: None };
+    let texts = EmbeddedTexts::alone(prompt);
     let limits = ConsumerLimits { chunk_backlog: 1, patience: Duration::MAX };
     let (ticket, events) = JobTicket::open(JobId(id), request, limits);
     let slot = slots.acquire(None).unwrap();
-    (DenoiseJob { ticket, slot, prompt, progress: JobProgress::Embedded }, events)
+    (DenoiseJob { ticket, slot, texts, progress: JobProgress::Embedded }, events)
 }
 
 #[test]

@@ -27,6 +27,9 @@ pub enum JobEvent {
         tokens: usize,
         /// The end of the prompt that did not fit and was left out.
         cut: Option<String>,
+        /// The negative prompt.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        negative: Option<Caption>,
         /// How long embedding took.
         seconds: f64,
     },
@@ -75,6 +78,17 @@ pub enum JobEvent {
     Failed(#[serde(serialize_with = "as_report")] Arc<StageError>),
     /// The job was cancelled, or nobody was left to receive its events.
     Cancelled,
+}
+
+/// A text as the text encoder reads it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Caption {
+    /// The prompt with its scores, or the negative prompt, cleaned.
+    pub text: String,
+    /// Tokens, the end token included.
+    pub tokens: usize,
+    /// The end of the text that the model has no room for, and did not see.
+    pub cut: Option<String>,
 }
 
 /// What a job did; in all, when it was saved and went on in between.

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use sora_models::ModelError;
 use sora_models::rflow::{SavedArray, SavedRun};
 
-use super::{GenerationRequest, JobSummary, Latent, check_version};
-use crate::compute::EmbeddedPrompt;
+use super::{GenerationRequest, JobSummary, Latent};
+use crate::compute::EmbeddedTexts;
 use crate::error::PayloadError;
 
 /// What is known of a job whose prompt is embedded. Going on from it gives the same bits as never having stopped.
@@ -15,8 +15,9 @@ pub struct JobCheckpoint {
     pub format_version: u32,
     /// What is being generated.
     pub request: GenerationRequest,
-    /// What the text encoder made of the prompt.
-    pub prompt: EmbeddedPrompt,
+    /// What the text encoder made of the prompt, and of the negative one.
+    #[serde(flatten)]
+    pub texts: EmbeddedTexts,
     /// How far the job is.
     pub progress: JobProgress,
     /// What was done so far, and how long it took.
@@ -36,8 +37,11 @@ pub enum JobProgress {
 }
 
 impl JobCheckpoint {
-    /// Version of this payload's layout.
-    pub const FORMAT_VERSION: u32 = 1;
+    /// Version of this payload's layout: since 2, it may have a negative prompt.
+    pub const FORMAT_VERSION: u32 = 2;
+
+    /// The oldest version that can be read.
+    const OLDEST_VERSION: u32 = 1;
 
     /// How many steps are done, those passed over included, of how many.
     pub fn steps_done(&self) -> (usize, usize) {
@@ -51,12 +55,9 @@ impl JobCheckpoint {
 
     /// All long rows of numbers, as [`SavedRun::arrays`].
     pub fn arrays(&mut self) -> Vec<SavedArray<'_>> {
-        let embedding = &mut self.prompt.embedding;
-        let mut arrays = vec![SavedArray {
-            name: "prompt".into(),
-            shape: embedding.shape.to_vec(),
-            values: &mut embedding.values,
-        }];
+        let EmbeddedTexts { prompt, negative } = &mut self.texts;
+        let mut arrays = vec![prompt.embedding.array("prompt")];
+        arrays.extend(negative.as_mut().map(|text| text.embedding.array("negative")));
         match &mut self.progress {
             JobProgress::Embedded => {}
             JobProgress::Denoising(run) => arrays.extend(run.arrays()),
@@ -74,9 +75,15 @@ impl JobCheckpoint {
     /// # Errors
     /// Another version, or parts that do not belong together.
     pub fn check(&self) -> Result<(), PayloadError> {
-        check_version("job checkpoint", self.format_version, Self::FORMAT_VERSION)?;
-        self.prompt.embedding.check()?;
+        if self.format_version < Self::OLDEST_VERSION || self.format_version > Self::FORMAT_VERSION {
+            let (found, supported) = (self.format_version, Self::FORMAT_VERSION);
+            return Err(PayloadError::Version { payload: "job checkpoint", found, supported });
+        }
+        self.texts.iter().try_for_each(|text| text.embedding.check())?;
         let unfit = |reason: String| PayloadError::Unfit { payload: "job checkpoint", reason };
+        if self.texts.iter().count() != self.request.text_count() {
+            return Err(unfit("its embeddings are not those of its texts".into()));
+        }
         let size = self.request.video_settings().size;
         let expected = size.latent().map_err(|cause: ModelError| unfit(cause.to_string()))?;
         let [_, found @ ..] = match &self.progress {

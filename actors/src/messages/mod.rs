@@ -9,7 +9,7 @@ mod video_chunk;
 
 use crate::error::PayloadError;
 
-pub use event::{JobEvent, JobSummary, StageSeconds};
+pub use event::{Caption, JobEvent, JobSummary, StageSeconds};
 pub use job_checkpoint::{JobCheckpoint, JobProgress};
 pub use latent::Latent;
 pub use prompt_embedding::PromptEmbedding;

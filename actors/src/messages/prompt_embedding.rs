@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use sora_models::rflow::SavedArray;
 
 use super::{check_count, check_version};
 use crate::error::PayloadError;
 
-/// What the text encoder made of one prompt.
+/// What the text encoder made of one prompt, or negative prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptEmbedding {
     /// [`PromptEmbedding::FORMAT_VERSION`] of the program that made it.
@@ -86,6 +87,12 @@ impl PromptEmbedding {
     /// How many tokens are the prompt's own, the end token included.
     pub fn tokens(&self) -> usize {
         self.mask.iter().filter(|&&own| own != 0).count()
+    }
+
+    /// The values, by the name that they are saved under.
+    pub(super) fn array(&mut self, name: &str) -> SavedArray<'_> {
+        let (name, shape) = (name.into(), self.shape.to_vec());
+        SavedArray { name, shape, values: &mut self.values }
     }
 
     pub(super) fn check(&self) -> Result<(), PayloadError> {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sora_models::ModelError;
 use sora_models::generation::VideoSettings;
+use sora_models::guiding_texts::GuidingTexts;
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::SamplingSettings;
 use sora_models::sizes::VideoSize;
@@ -26,6 +27,9 @@ impl fmt::Display for JobId {
 pub struct GenerationRequest {
     /// What the video shall show, as the user wrote it.
     pub prompt: String,
+    /// What it shall not show, as the user wrote it: guidance leads away from it. Without, or when it is blank, guidance
+    /// leads away from the model's null caption.
+    pub negative_prompt: Option<String>,
     /// Seed of the initial noise. The same request with the same seed gives the same video.
     pub seed: u64,
     /// Width of a frame in pixels. Pixels beyond a multiple of 8 are not generated.
@@ -65,6 +69,40 @@ impl GenerationRequest {
         CLEANING.apply(&self.scores.append_to(&self.prompt))
     }
 
+    /// What the text encoder reads of the negative prompt: it cleaned, without scores, which are asked for and not to be
+    /// avoided.
+    ///
+    /// # Errors
+    /// [`ModelError::BadInput`] when cleaning leaves nothing of it, or it is too long for it.
+    pub fn negative_caption(&self) -> Result<Option<String>, ModelError> {
+        let Some(text) = self.negative_text() else { return Ok(None) };
+        let cleaned = CLEANING.apply(text)?;
+        if cleaned.is_empty() {
+            return Err(ModelError::bad_input(format!(
+                "nothing is left of the negative prompt `{text}` without web addresses and account names: say what the \
+                 video shall not show, or leave it out"
+            )));
+        }
+        Ok(Some(cleaned))
+    }
+
+    /// All that the text encoder reads.
+    ///
+    /// # Errors
+    /// As [`GenerationRequest::caption`] and [`GenerationRequest::negative_caption`].
+    pub fn captions(&self) -> Result<GuidingTexts<String>, ModelError> {
+        Ok(GuidingTexts { prompt: self.caption()?, negative: self.negative_caption()? })
+    }
+
+    /// How many texts the text encoder reads.
+    pub fn text_count(&self) -> usize {
+        1 + usize::from(self.negative_text().is_some())
+    }
+
+    fn negative_text(&self) -> Option<&str> {
+        self.negative_prompt.as_deref().filter(|text| !text.trim().is_empty())
+    }
+
     /// The video, apart from its prompt and its seed.
     pub fn video_settings(&self) -> VideoSettings {
         VideoSettings {
@@ -91,6 +129,9 @@ impl GenerationRequest {
         }
         if self.prompt.len() <= CHEAPLY_CLEANED_BYTES {
             self.caption()?;
+        }
+        if self.negative_text().is_some_and(|text| text.len() <= CHEAPLY_CLEANED_BYTES) {
+            self.negative_caption()?;
         }
         if !(self.fps.is_finite() && self.fps > 0.0) {
             return Err(ModelError::bad_input(format!(

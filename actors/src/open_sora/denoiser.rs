@@ -5,12 +5,12 @@ use sora_models::ModelError;
 use sora_models::footprint::{ActivationBytes, denoising_bytes};
 use sora_models::probe::NoProbe;
 use sora_models::rflow::{DenoiseRun, SavedRun};
-use sora_models::stdit3::{PromptContext, Stdit3Ends, StepInput};
+use sora_models::stdit3::{PromptContext, Stdit3Ends, StepInput, TextFeatures};
 
 use super::block_span::StepTokens;
-use crate::compute::{Computed, Denoise, StepReport};
-use crate::error::StageFailure;
-use crate::messages::{GenerationRequest, Latent, PromptEmbedding};
+use crate::compute::{Computed, Denoise, EmbeddedPrompt, EmbeddedTexts, StepReport};
+use crate::error::{PayloadError, StageFailure};
+use crate::messages::{GenerationRequest, Latent};
 
 /// The transformer's ends and the sampler.
 pub struct GuidedDenoiser {
@@ -63,14 +63,17 @@ impl GuidedDenoiser {
         &self,
         run: DenoiseRun,
         request: &GenerationRequest,
-        embedding: &PromptEmbedding,
+        texts: &EmbeddedTexts,
     ) -> Computed<SamplingRun> {
         let weights = self.ends.weights();
-        let text = embedding.to_tensor(weights.dtype(), weights.device())?;
-        let mask = embedding.mask_tensor(weights.device())?;
+        let texts = texts.as_ref().try_map(|EmbeddedPrompt { embedding, .. }| {
+            let values = embedding.to_tensor(weights.dtype(), weights.device())?;
+            let mask = embedding.mask_tensor(weights.device())?;
+            Ok::<_, PayloadError>(TextFeatures { values, mask })
+        })?;
         Ok(SamplingRun {
             run,
-            prompt: request.video_settings().prepare_prompt(&self.ends, &text, &mask)?,
+            prompt: request.video_settings().prepare_prompt(&self.ends, &texts)?,
             num_frames: request.num_frames,
             first_velocity: None,
             timestep: 0.0,
@@ -88,7 +91,7 @@ impl Denoise for GuidedDenoiser {
         let of_job = |request: &&GenerationRequest| {
             let size = request.video_settings().size;
             // A video that is too small fails when it starts, whatever memory it gets.
-            denoising_bytes(config, size, weights.dtype(), weights.device()).ok()
+            denoising_bytes(config, size, request.text_count(), weights.dtype(), weights.device()).ok()
         };
         self.memory.bytes(&in_flight.iter().filter_map(of_job).collect::<Vec<_>>())
     }
@@ -96,18 +99,18 @@ impl Denoise for GuidedDenoiser {
     fn start(
         &self,
         request: &GenerationRequest,
-        embedding: &PromptEmbedding,
+        texts: &EmbeddedTexts,
     ) -> Computed<SamplingRun> {
         let settings = request.video_settings();
         let noise = settings.noise(request.seed, &self.ends)?;
         let run = DenoiseRun::new(&noise, request.sampling.clone(), settings.size)?;
-        self.sampling(run, request, embedding)
+        self.sampling(run, request, texts)
     }
 
     fn resume(
         &self,
         request: &GenerationRequest,
-        embedding: &PromptEmbedding,
+        texts: &EmbeddedTexts,
         saved: &SavedRun,
     ) -> Computed<SamplingRun> {
         let (found, expected) = (saved.shape[0], self.ends.config().in_channels);
@@ -118,7 +121,7 @@ impl Denoise for GuidedDenoiser {
         }
         let device = self.ends.weights().device();
         let run = DenoiseRun::restore(saved, request.video_settings().size, device)?;
-        self.sampling(run, request, embedding)
+        self.sampling(run, request, texts)
     }
 
     fn save(&self, run: &SamplingRun) -> Computed<SavedRun> {

@@ -1,11 +1,13 @@
 //! Prompts through T5, block by block.
 
+use sora_models::ModelError;
 use sora_models::footprint::ActivationBytes;
+use sora_models::guiding_texts::GuidingTexts;
 use sora_models::probe::NoProbe;
 use sora_models::t5::{PromptTokenizer, T5Block, T5Encoder, T5Pass, TokenBatch, TokenizedPrompt};
 
 use crate::block_loader::{BlockFeed, LoadedBlock};
-use crate::compute::{BlockSpan, Computed, EmbedPrompts, EmbeddedPrompt};
+use crate::compute::{BlockSpan, Computed, EmbedPrompts, EmbeddedPrompt, EmbeddedTexts};
 use crate::messages::{GenerationRequest, PromptEmbedding};
 
 /// Tokenizer and encoder.
@@ -21,23 +23,27 @@ pub struct TextEncoder {
 pub struct EmbeddingMemory {
     /// The largest block.
     pub block_bytes: u64,
-    /// The activations of a prompt of the greatest length.
+    /// The activations of a text of the greatest length.
     pub activations: ActivationBytes,
 }
 
 impl EmbeddingMemory {
-    /// Bytes for a sweep of so many prompts.
-    pub fn bytes(&self, prompts: usize) -> u64 {
-        let carried = self.activations.carried * prompts as u64;
+    /// Bytes for a sweep of so many texts, prompts and negative ones.
+    pub fn bytes(&self, texts: usize) -> u64 {
+        let carried = self.activations.carried * texts as u64;
         self.block_bytes + self.activations.working + carried
     }
 }
 
-/// A prompt on its way through the blocks.
+/// A request's texts on their way through the blocks, each by itself.
 pub struct PromptPass {
+    texts: GuidingTexts<ReadText>,
+    pass: T5Pass,
+}
+
+struct ReadText {
     caption: String,
     tokenized: TokenizedPrompt,
-    pass: T5Pass,
 }
 
 impl TextEncoder {
@@ -75,31 +81,33 @@ impl BlockSpan for TextEncoder {
 
 impl EmbedPrompts for TextEncoder {
     fn working_bytes(&self, requests: &[&GenerationRequest]) -> u64 {
-        self.memory.bytes(requests.len())
+        self.memory.bytes(requests.iter().map(|request| request.text_count()).sum())
     }
 
-    fn cache_key(&self, request: &GenerationRequest) -> Option<String> {
-        // A prompt that cannot be cleaned fails when it is embedded.
-        request.caption().ok()
+    fn captions(&self, request: &GenerationRequest) -> Option<GuidingTexts<String>> {
+        // A text that cannot be cleaned fails when it is embedded.
+        request.captions().ok()
     }
 
     fn begin(&self, request: &GenerationRequest) -> Computed<PromptPass> {
-        let caption = request.caption()?;
-        let tokenized = self.tokenizer.tokenize(&caption)?;
+        let texts = request.captions()?.try_map(|caption| {
+            let tokenized = self.tokenizer.tokenize(&caption)?;
+            Ok::<_, ModelError>(ReadText { caption, tokenized })
+        })?;
         // Padding would be masked out in every attention: leaving it out saves its work.
-        let batch = TokenBatch::unpadded(&tokenized.ids);
-        let pass = self.encoder.begin(&[batch], &mut NoProbe)?;
-        Ok(PromptPass { caption, tokenized, pass })
+        let batches: Vec<_> =
+            texts.iter().map(|text| TokenBatch::unpadded(&text.tokenized.ids)).collect();
+        let pass = self.encoder.begin(&batches, &mut NoProbe)?;
+        Ok(PromptPass { texts, pass })
     }
 
-    fn finish(
-        &self,
-        PromptPass { caption, tokenized, pass }: PromptPass,
-    ) -> Computed<EmbeddedPrompt> {
-        let hidden = self.encoder.finish(pass, &mut NoProbe)?;
-        let hidden = hidden.first().expect("invariant: one batch in, one out");
-        let mask = vec![1; tokenized.ids.len()];
-        let embedding = PromptEmbedding::from_tensor(tokenized.ids, mask, hidden)?;
-        Ok(EmbeddedPrompt { caption, embedding, cut: tokenized.cut })
+    fn finish(&self, PromptPass { texts, pass }: PromptPass) -> Computed<EmbeddedTexts> {
+        let mut hidden = self.encoder.finish(pass, &mut NoProbe)?.into_iter();
+        texts.try_map(|ReadText { caption, tokenized }| {
+            let hidden = hidden.next().expect("invariant: a batch for each text, in their order");
+            let mask = vec![1; tokenized.ids.len()];
+            let embedding = PromptEmbedding::from_tensor(tokenized.ids, mask, &hidden)?;
+            Ok(EmbeddedPrompt { caption, embedding, cut: tokenized.cut })
+        })
     }
 }

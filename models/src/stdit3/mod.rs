@@ -6,6 +6,7 @@
 
 mod attention;
 mod block;
+mod captions;
 mod config;
 mod context;
 mod embedders;
@@ -15,6 +16,7 @@ mod model;
 mod modulation;
 
 pub use block::{AttentionAxis, Stdit3Block};
+pub use captions::TextFeatures;
 pub use config::Stdit3Config;
 pub use context::{PromptContext, PromptInput, StepContext, StepInput};
 pub use merge::{MergeSteps, Merging, OddFrame, TemporalTokenMerge};

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 
 use super::block::Stdit3Block;
+use super::captions::repeated;
 use super::config::Stdit3Config;
-use super::context::{
-    GivenFrames, PackedText, PromptContext, PromptInput, StepContext, StepInput, TokenGrid,
-};
+use super::context::{GivenFrames, PromptContext, PromptInput, StepContext, StepInput, TokenGrid};
 use super::embedders::{CaptionEmbedder, PatchEmbedding, ScalarEmbedder};
 use super::final_layer::{FinalLayer, unpatchify};
 use crate::error::{ModelError, Result};
@@ -18,13 +17,13 @@ use crate::weights::{LoadGroup, Weights};
 
 /// What comes before the first block and after the last.
 pub struct Stdit3Ends {
-    config: Stdit3Config,
-    root: Weights,
+    pub(super) config: Stdit3Config,
+    pub(super) root: Weights,
     patch_embedding: PatchEmbedding,
     timestep_embedder: ScalarEmbedder,
     frame_rate_embedder: ScalarEmbedder,
     block_modulation: Linear,
-    caption_embedder: CaptionEmbedder,
+    pub(super) caption_embedder: CaptionEmbedder,
     rotary_frequencies: Vec<f32>,
     final_layer: FinalLayer,
 }
@@ -64,22 +63,6 @@ impl Stdit3Ends {
     /// Where the weights come from; their dtype and device are those of the computation.
     pub fn weights(&self) -> &Weights {
         &self.root
-    }
-
-    /// Appends as many rows of the null caption as there are prompts: what guidance compares the prompts with.
-    ///
-    /// # Shapes
-    /// `[n, L, caption_channels]` (or `[n, 1, L, caption_channels]`) to `[2n, L, caption_channels]`, with `L` no more
-    /// than `model_max_length`.
-    ///
-    /// # Errors
-    /// The features are of another shape.
-    pub fn with_null_captions(&self, text: &Tensor) -> Result<Tensor> {
-        let text = self.text_features(text)?;
-        let (prompts, length, channels) = text.dims3()?;
-        let null = self.caption_embedder.null_caption().narrow(0, 0, length)?.unsqueeze(0)?;
-        let null = null.broadcast_as((prompts, length, channels))?;
-        Ok(Tensor::cat(&[&text, &null], 0)?)
     }
 
     /// Does the work on a prompt that its steps share.
@@ -214,58 +197,6 @@ impl Stdit3Ends {
         let shape = (timesteps.len(), 1, 6, self.config.hidden_size);
         Ok((embedding, modulation.reshape(shape)?))
     }
-
-    /// Text features as `[rows, L, caption_channels]` in the compute dtype, on the weights' device.
-    fn text_features(&self, text: &Tensor) -> Result<Tensor> {
-        let text = if text.rank() == 4 { text.squeeze(1)? } else { text.clone() };
-        let (channels, most) = (self.config.caption_channels, self.config.model_max_length);
-        match *text.dims() {
-            [_, length, found] if found == channels && length <= most => {
-                Ok(text.to_device(self.root.device())?.to_dtype(self.root.dtype())?)
-            }
-            _ => Err(ModelError::bad_input(format!(
-                "text features are {:?}, the transformer needs [prompts, at most {most}, {channels}]: \
-                 the text encoder belongs to another model",
-                text.dims()
-            ))),
-        }
-    }
-
-    /// Projects the text tokens that the mask keeps, and only those.
-    fn pack_text(&self, input: &PromptInput) -> Result<PackedText> {
-        let text = self.text_features(input.text)?;
-        let (rows, length, _) = text.dims3()?;
-        let mask = input.text_mask.to_dtype(DType::I64)?.to_vec2::<i64>()?;
-        let masks = repeated(&mask, rows).filter(|masks| masks.iter().all(|m| m.len() == length));
-        let masks = masks.ok_or_else(|| {
-            ModelError::bad_input(format!(
-                "a text mask of shape {:?} does not fit {rows} rows of {length} tokens",
-                input.text_mask.dims()
-            ))
-        })?;
-        let (mut kept, mut lengths) = (Vec::new(), Vec::with_capacity(rows));
-        for (row, mask) in masks.iter().enumerate() {
-            let before = kept.len();
-            let tokens = mask.iter().enumerate().filter(|(_, token)| **token != 0);
-            kept.extend(tokens.map(|(index, _)| (row * length + index) as u32));
-            if kept.len() == before {
-                let refusal = format!(
-                    "text mask of row {row} keeps no token: even an empty prompt has its end token"
-                );
-                return Err(ModelError::BadInput(refusal));
-            }
-            lengths.push(kept.len() - before);
-        }
-        let kept = Tensor::new(kept, self.root.device())?;
-        let packed = text.flatten(0, 1)?.index_select(&kept, 0)?.unsqueeze(0)?;
-        Ok(PackedText { tokens: self.caption_embedder.forward(&packed)?, lengths })
-    }
-}
-
-/// `items` over and over until there is one a row; `None` when they do not come out even.
-fn repeated<T: Clone>(items: &[T], rows: usize) -> Option<Vec<T>> {
-    let fits = !items.is_empty() && rows.is_multiple_of(items.len());
-    fits.then(|| items.iter().cycle().take(rows).cloned().collect())
 }
 
 /// The transformer with every block in memory.

@@ -10,7 +10,8 @@ use super::compare::Comparison;
 use super::sampling::{self, Recording, RunParams};
 use super::text::encoder_config;
 use crate::error::Result;
-use crate::generation::{PlainInput, PlainPath, VideoSettings};
+use crate::generation::{PlainInput, PlainPath, PlainText, VideoSettings};
+use crate::guiding_texts::GuidingTexts;
 use crate::probe::NoProbe;
 use crate::prompt_notation::PromptScores;
 use crate::stdit3::{Stdit3, Stdit3Config};
@@ -50,8 +51,7 @@ pub(super) fn run(case: &Case, device: &Device, comparison: &mut Comparison) -> 
         sampling: run.settings(case)?,
     };
     let input = PlainInput {
-        tokens: TokenBatch::padded(&ids, &mask)?,
-        text_mask: &mask,
+        texts: GuidingTexts::alone(PlainText { tokens: TokenBatch::padded(&ids, &mask)?, mask }),
         noise: &case.tensor("z", device)?,
         settings,
     };

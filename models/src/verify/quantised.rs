@@ -5,9 +5,10 @@ use candle_core::{DType, Device, Tensor};
 use crate::bundle::{ModelBundle, PartName};
 use crate::error::{ModelError, Result};
 use crate::generation::VideoSettings;
+use crate::guiding_texts::GuidingTexts;
 use crate::probe::{NoProbe, Probe};
 use crate::sizes::VideoSize;
-use crate::stdit3::{Stdit3Block, Stdit3Ends, StepInput};
+use crate::stdit3::{Stdit3Block, Stdit3Ends, StepInput, TextFeatures};
 use crate::t5::{T5Block, TokenBatch};
 use crate::weights::{BlockType, TensorSource, Weights};
 
@@ -152,8 +153,9 @@ fn compare_stdit3(
     let ends = Stdit3Ends::load(&network.original, config)?;
     let sampling = original.generation().sampling();
     let settings = VideoSettings { size: SIZE, frames_per_second: FRAMES_PER_SECOND, sampling };
-    let text_mask = Tensor::ones((1, text.dim(1)?), DType::U32, text.device())?;
-    let prompt = settings.prepare_prompt(&ends, text, &text_mask)?;
+    let mask = Tensor::ones((1, text.dim(1)?), DType::U32, text.device())?;
+    let text = TextFeatures { values: text.clone(), mask };
+    let prompt = settings.prepare_prompt(&ends, &GuidingTexts::alone(text))?;
     let noise = settings.noise(NOISE_SEED, &ends)?;
     let rows = prompt.rows();
     let step = StepInput {
