@@ -58,8 +58,7 @@ fn the_caption_is_the_prompt_with_its_scores_and_cleaned() {
 #[test]
 fn a_negative_caption_is_cleaned_and_has_no_scores() {
     let scores = PromptScores { aesthetic: Some(6.5), ..PromptScores::default() };
-    let negative =
-        |text: &str| GenerationRequest { negative_prompt: Some(text.into()), ..good() };
+    let negative = |text: &str| GenerationRequest { negative_prompt: Some(text.into()), ..good() };
     let request = GenerationRequest { scores, ..negative("Blurry @home") };
     let captions = request.captions().unwrap();
     assert_eq!(captions.prompt, "a red circle aesthetic score: 6.5.");

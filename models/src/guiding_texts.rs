@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A prompt and what guidance leads away from, in one of the forms that texts take on their way to the transformer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuidingTexts<T> {
     /// What the video shall show.
     pub prompt: T,

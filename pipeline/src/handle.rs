@@ -42,11 +42,10 @@ impl PipelineHandle {
         let (workers, limits_then) = (limits.workers, limits.memory.clone());
         let check = move |request: &GenerationRequest| {
             request.check()?;
-            let size = request.video_settings().size;
             let budget_bytes = ledger.observe().budget_bytes;
             let limits_now = MemoryLimits { budget_bytes, ..limits_then.clone() };
-            let plan =
-                MemoryPlan::new(&memory, size, PlannedGraph { workers, videos: 1 }, &limits_now)?;
+            let graph = PlannedGraph { workers, videos: 1 };
+            let plan = MemoryPlan::new(&memory, request, graph, &limits_now)?;
             if plan.fits() { Ok(()) } else { Err(SubmitError::OverBudget(Box::new(plan))) }
         };
         Self::launch(compute, limits, Box::new(check))

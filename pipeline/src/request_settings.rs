@@ -10,6 +10,8 @@ use sora_models::stdit3::Merging;
 /// Settings of one video; what is `None` is left as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RequestSettings {
+    /// What the video shall not show; a blank text takes away what was asked for before.
+    pub negative_prompt: Option<String>,
     /// Seed of the noise.
     pub seed: Option<u64>,
     /// Denoising steps.
@@ -39,6 +41,11 @@ pub struct RequestSettings {
 impl RequestSettings {
     /// Sets in `request` what is given here.
     pub fn apply(&self, request: &mut GenerationRequest) {
+        let negative_prompt = self.negative_prompt.clone();
+        set(
+            &mut request.negative_prompt,
+            negative_prompt.map(|text| Some(text).filter(|text| !text.trim().is_empty())),
+        );
         set(&mut request.seed, self.seed);
         set(&mut request.width_px, self.size.map(|size| size.width_px));
         set(&mut request.height_px, self.size.map(|size| size.height_px));
@@ -63,6 +70,7 @@ impl RequestSettings {
 pub fn default_request(prompt: &str, seed: u64, defaults: &GenerationConfig) -> GenerationRequest {
     GenerationRequest {
         prompt: prompt.to_string(),
+        negative_prompt: None,
         seed,
         width_px: defaults.width,
         height_px: defaults.height,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
-use sora_actors::messages::{GenerationRequest, JobSummary};
+use sora_actors::messages::{Caption, GenerationRequest, JobSummary};
 use sora_models::DeviceChoice;
 use sora_models::bundle::ModelBundle;
 
@@ -24,10 +24,13 @@ pub struct Sidecar {
     pub program_version: &'static str,
     /// The video itself.
     pub video: VideoFile,
-    /// What was asked for: prompt, seed, size, frame rate and every setting of the sampler.
+    /// What was asked for: prompts, seed, size, frame rate and every setting of the sampler.
     pub request: GenerationRequest,
     /// What the text encoder was given.
     pub caption: Caption,
+    /// What it was given as the negative prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_caption: Option<Caption>,
     /// The weights.
     pub model: ModelIdentity,
     /// What it was computed with.
@@ -45,17 +48,6 @@ pub struct VideoFile {
     pub width_px: usize,
     /// Height of its frames; as the width.
     pub height_px: usize,
-}
-
-/// What became of the prompt.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Caption {
-    /// The prompt as the text encoder reads it: with its scores, and cleaned.
-    pub text: String,
-    /// Tokens, the end token included.
-    pub tokens: usize,
-    /// The end of the prompt that the model has no room for, and did not see.
-    pub cut: Option<String>,
 }
 
 /// Names a model's weights.
@@ -161,6 +153,7 @@ pub(crate) mod tests {
     pub(crate) fn sidecar() -> Sidecar {
         let request = GenerationRequest {
             prompt: "a red circle".into(),
+            negative_prompt: None,
             seed: 42,
             width_px: 64,
             height_px: 48,
@@ -181,6 +174,7 @@ pub(crate) mod tests {
             video: VideoFile { name: "a.gif".into(), width_px: 64, height_px: 48 },
             request,
             caption: Caption { text: "a red circle".into(), tokens: 5, cut: None },
+            negative_caption: None,
             model: ModelIdentity { name: "demo".into(), fingerprint: "0123".into() },
             compute: Compute { device: "cpu".into(), dtype: "f32".into() },
             work: Work { summary, write_seconds: 0.1 },
@@ -200,6 +194,7 @@ pub(crate) mod tests {
             "video",
             "request",
             "prompt",
+            "negative_prompt",
             "seed",
             "width_px",
             "height_px",

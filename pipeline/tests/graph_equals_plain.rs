@@ -7,7 +7,8 @@ use std::time::Duration;
 use candle_core::{DType, Device, Tensor};
 use sora_actors::messages::{GenerationRequest, JobEvent};
 use sora_models::bundle::{ModelBundle, PartName};
-use sora_models::generation::{PlainInput, PlainPath};
+use sora_models::generation::{PlainInput, PlainPath, PlainText};
+use sora_models::guiding_texts::GuidingTexts;
 use sora_models::probe::NoProbe;
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::{LeapRule, SamplingSettings};
@@ -29,6 +30,7 @@ fn requests() -> Vec<GenerationRequest> {
     let sampling = SamplingSettings { steps: 5, ..SamplingSettings::default() };
     let plain = GenerationRequest {
         prompt: "a red circle moving left to right on a blue background".into(),
+        negative_prompt: None,
         seed: 1,
         width_px: 32,
         height_px: 24,
@@ -48,6 +50,8 @@ fn requests() -> Vec<GenerationRequest> {
             prompt: "a small green square".into(),
             seed: 2,
             num_frames: 22,
+            // A longer text than the prompt.
+            negative_prompt: Some("A large RED circle moving down on a white background".into()),
             sampling: leaping,
             scores: PromptScores { aesthetic: Some(6.5), ..PromptScores::default() },
             ..plain.clone()
@@ -65,14 +69,18 @@ fn run_plainly(bundle: &ModelBundle, request: &GenerationRequest) -> Outcome {
     let vae = VideoVae::load(&weights(PartName::Vae), bundle.vae_config()).unwrap();
     let text_encoder = bundle.text_encoder(dtype, &device);
 
-    let caption = request.scores.append_to(&request.prompt);
-    let cleaned = CaptionCleaning::OpenSora.apply(&caption).unwrap();
     let tokenizer = bundle.tokenizer(config.model_max_length).unwrap();
-    let ids = tokenizer.tokenize(&cleaned).unwrap().ids;
+    let caption = request.scores.append_to(&request.prompt);
+    let texts = GuidingTexts { prompt: caption, negative: request.negative_prompt.clone() };
+    let texts = texts.map(|text| {
+        let cleaned = CaptionCleaning::OpenSora.apply(&text).unwrap();
+        let ids = tokenizer.tokenize(&cleaned).unwrap().ids;
+        let mask = Tensor::ones((1, ids.len()), DType::U8, &device).unwrap();
+        PlainText { tokens: TokenBatch::unpadded(&ids), mask }
+    });
     let settings = request.video_settings();
     let input = PlainInput {
-        tokens: TokenBatch::unpadded(&ids),
-        text_mask: &Tensor::ones((1, ids.len()), DType::U8, &device).unwrap(),
+        texts,
         noise: &settings.noise(request.seed, transformer.ends()).unwrap(),
         settings,
     };
@@ -151,6 +159,33 @@ async fn any_graph_gives_the_bits_of_the_plain_path() {
         }
         pipeline.drain().await;
     }
+}
+
+#[actix::test]
+async fn a_negative_prompt_changes_the_video_and_a_blank_one_changes_nothing() {
+    let bundle = ModelBundle::embedded().unwrap();
+    let memory = ModelMemory::of(&bundle, DType::F32, &Device::Cpu).unwrap();
+    let limits = GraphLimits::default();
+    let pipeline = PipelineHandle::open_sora(&bundle, memory, &Device::Cpu, &limits).unwrap();
+    let plain = requests().remove(1);
+    let expected = run_plainly(&bundle, &plain);
+    let avoiding =
+        |text: &str| GenerationRequest { negative_prompt: Some(text.into()), ..plain.clone() };
+    // The second round finds the embeddings of the first, each text by itself.
+    for round in 0..2 {
+        for (request, is_plain) in
+            [(avoiding("a blue square"), false), (avoiding(" "), true), (plain.clone(), true)]
+        {
+            let job = pipeline.submit(request).await.unwrap();
+            assert_eq!(outcome(&job).await == expected, is_plain, "round {round}");
+        }
+    }
+    // A prompt to show and one to avoid are embedded alike.
+    let swapped = GenerationRequest { prompt: "a blue square".into(), ..avoiding(&plain.prompt) };
+    let expected = run_plainly(&bundle, &swapped);
+    let job = pipeline.submit(swapped).await.unwrap();
+    assert!(outcome(&job).await == expected, "out of the cache");
+    pipeline.drain().await;
 }
 
 #[actix::test]

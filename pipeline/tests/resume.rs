@@ -87,6 +87,8 @@ fn requests() -> Vec<GenerationRequest> {
     ];
     let request = |(seed, sampling)| GenerationRequest {
         prompt: "a small green square".into(),
+        // Some with a negative prompt, and some without.
+        negative_prompt: (seed % 2 == 0).then(|| "a red circle moving left to right".into()),
         seed,
         width_px: 32,
         height_px: 24,

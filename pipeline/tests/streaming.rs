@@ -23,6 +23,7 @@ const STEPS: usize = 4;
 fn request(prompt: &str, seed: u64) -> GenerationRequest {
     GenerationRequest {
         prompt: prompt.into(),
+        negative_prompt: None,
         seed,
         width_px: 32,
         height_px: 24,

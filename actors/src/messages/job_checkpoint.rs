@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use sora_models::ModelError;
+use sora_models::guiding_texts::GuidingTexts;
 use sora_models::rflow::{SavedArray, SavedRun};
 
-use super::{GenerationRequest, JobSummary, Latent};
-use crate::compute::EmbeddedTexts;
+use super::{Caption, GenerationRequest, JobSummary, Latent};
+use crate::compute::{EmbeddedPrompt, EmbeddedTexts};
 use crate::error::PayloadError;
 
 /// What is known of a job whose prompt is embedded. Going on from it gives the same bits as never having stopped.
@@ -53,6 +54,11 @@ impl JobCheckpoint {
         }
     }
 
+    /// What the text encoder read.
+    pub fn captions(&self) -> GuidingTexts<Caption> {
+        self.texts.as_ref().map(EmbeddedPrompt::read)
+    }
+
     /// All long rows of numbers, as [`SavedRun::arrays`].
     pub fn arrays(&mut self) -> Vec<SavedArray<'_>> {
         let EmbeddedTexts { prompt, negative } = &mut self.texts;
@@ -75,7 +81,8 @@ impl JobCheckpoint {
     /// # Errors
     /// Another version, or parts that do not belong together.
     pub fn check(&self) -> Result<(), PayloadError> {
-        if self.format_version < Self::OLDEST_VERSION || self.format_version > Self::FORMAT_VERSION {
+        if self.format_version < Self::OLDEST_VERSION || self.format_version > Self::FORMAT_VERSION
+        {
             let (found, supported) = (self.format_version, Self::FORMAT_VERSION);
             return Err(PayloadError::Version { payload: "job checkpoint", found, supported });
         }

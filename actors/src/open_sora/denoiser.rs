@@ -91,16 +91,13 @@ impl Denoise for GuidedDenoiser {
         let of_job = |request: &&GenerationRequest| {
             let size = request.video_settings().size;
             // A video that is too small fails when it starts, whatever memory it gets.
-            denoising_bytes(config, size, request.text_count(), weights.dtype(), weights.device()).ok()
+            denoising_bytes(config, size, request.text_count(), weights.dtype(), weights.device())
+                .ok()
         };
         self.memory.bytes(&in_flight.iter().filter_map(of_job).collect::<Vec<_>>())
     }
 
-    fn start(
-        &self,
-        request: &GenerationRequest,
-        texts: &EmbeddedTexts,
-    ) -> Computed<SamplingRun> {
+    fn start(&self, request: &GenerationRequest, texts: &EmbeddedTexts) -> Computed<SamplingRun> {
         let settings = request.video_settings();
         let noise = settings.noise(request.seed, &self.ends)?;
         let run = DenoiseRun::new(&noise, request.sampling.clone(), settings.size)?;

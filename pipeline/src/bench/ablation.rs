@@ -128,6 +128,7 @@ pub(super) mod tests {
     pub fn request() -> GenerationRequest {
         GenerationRequest {
             prompt: "a ball".into(),
+            negative_prompt: None,
             seed: 1,
             width_px: 32,
             height_px: 24,

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use candle_core::Device;
-use sora_actors::compute::{BlockSpan, Computed, DecodeLatent, EmbedPrompts, EmbeddedPrompt};
+use sora_actors::compute::{
+    BlockSpan, Computed, DecodeLatent, EmbedPrompts, EmbeddedPrompt, EmbeddedTexts,
+};
 use sora_actors::messages::{GenerationRequest, Latent, PromptEmbedding, VideoChunk};
 use sora_models::rflow::initial_noise;
 
@@ -50,11 +52,12 @@ impl EmbedPrompts for RandomEmbeddings {
         Ok(request.clone())
     }
 
-    fn finish(&self, request: GenerationRequest) -> Computed<EmbeddedPrompt> {
+    fn finish(&self, request: GenerationRequest) -> Computed<EmbeddedTexts> {
         let hidden = initial_noise(request.seed, &[1, PROMPT_TOKENS, self.width], &Device::Cpu)?;
         let (ids, mask) = (vec![1; PROMPT_TOKENS], vec![1; PROMPT_TOKENS]);
         let embedding = PromptEmbedding::from_tensor(ids, mask, &hidden)?;
-        Ok(EmbeddedPrompt { caption: request.prompt, embedding, cut: None })
+        let prompt = EmbeddedPrompt { caption: request.prompt, embedding, cut: None };
+        Ok(EmbeddedTexts::alone(prompt))
     }
 }
 

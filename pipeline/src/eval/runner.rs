@@ -185,6 +185,7 @@ impl EvalPlan {
         let (case, defaults) = (&self.cases[index], &self.defaults);
         let request = GenerationRequest {
             prompt: case.prompt.clone(),
+            negative_prompt: None,
             seed: case.seed.unwrap_or_else(|| self.first_seed.wrapping_add(index as u64)),
             width_px: defaults.width,
             height_px: defaults.height,

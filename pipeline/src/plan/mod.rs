@@ -5,6 +5,7 @@ mod text;
 
 use serde::Serialize;
 use sora_actors::memory::unseen_bytes;
+use sora_actors::messages::GenerationRequest;
 use sora_models::sizes::VideoSize;
 
 use crate::config::MemoryLimits;
@@ -20,6 +21,28 @@ pub struct PlannedGraph {
     pub videos: usize,
 }
 
+/// The video that a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedVideo {
+    /// Its size.
+    pub size: VideoSize,
+    /// Texts that are embedded for it: the prompt, and perhaps a negative one.
+    pub texts: usize,
+}
+
+impl From<VideoSize> for PlannedVideo {
+    /// A video from a prompt alone.
+    fn from(size: VideoSize) -> Self {
+        Self { size, texts: 1 }
+    }
+}
+
+impl From<&GenerationRequest> for PlannedVideo {
+    fn from(request: &GenerationRequest) -> Self {
+        Self { size: request.video_settings().size, texts: request.text_count() }
+    }
+}
+
 /// What one kind of video takes of a budget.
 #[derive(Debug, Clone, Serialize)]
 pub struct MemoryPlan {
@@ -30,7 +53,7 @@ pub struct MemoryPlan {
     pub budget_bytes: u64,
     /// What never leaves memory.
     pub base_bytes: u64,
-    /// Embedding one prompt: a block and activations.
+    /// Embedding the texts of one: a block and activations.
     pub embedding_bytes: u64,
     /// Such videos that are denoised together: as many as there are, or as fit.
     pub videos_together: usize,
@@ -55,26 +78,28 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan for videos of `size`.
+    /// The plan for videos like this one.
     ///
     /// # Errors
     /// The video is too small for a latent.
     pub fn new(
         model: &ModelMemory,
-        size: VideoSize,
+        video: impl Into<PlannedVideo>,
         graph: PlannedGraph,
         limits: &MemoryLimits,
     ) -> sora_models::Result<Self> {
+        let video = video.into();
+        let size = video.size;
         let MemoryLimits { budget_bytes, read_ahead, retain, .. } = *limits;
         let workers = graph.workers.max(1) as u64;
         let base_bytes = model.base_bytes();
         let free = budget_bytes.saturating_sub(base_bytes);
-        let activations = model.denoising_activations(size)?;
+        let activations = model.denoising_activations(video)?;
         let denoising =
             |videos: usize| model.denoising(graph.workers).bytes(&vec![activations; videos]);
         let fitting = (1..=graph.videos).rev().find(|&videos| denoising(videos) <= free);
         let videos_together = fitting.unwrap_or(1);
-        let embedding_bytes = model.embedding().bytes(1);
+        let embedding_bytes = model.embedding().bytes(video.texts);
         let denoising_bytes = denoising(videos_together);
         let decoding_bytes = model.decoding_bytes(size)?;
         let ahead = |network: &NetworkBytes, lease: u64, loaders: u64| {

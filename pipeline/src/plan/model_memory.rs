@@ -11,6 +11,8 @@ use sora_models::stdit3::{Stdit3Config, Stdit3Ends};
 use sora_models::t5::T5Config;
 use sora_models::vae::VaeConfig;
 
+use super::PlannedVideo;
+
 /// The program without any model: code, threads, buffers of the encoder and the allocator. Our choice, measured with the
 /// embedded model and rounded up.
 const PROGRAM_BYTES: u64 = 64 << 20;
@@ -118,8 +120,11 @@ impl ModelMemory {
     ///
     /// # Errors
     /// The video is too small for a latent.
-    pub fn denoising_activations(&self, size: VideoSize) -> sora_models::Result<ActivationBytes> {
-        denoising_bytes(&self.stdit3_config, size, self.dtype, &self.device)
+    pub fn denoising_activations(
+        &self,
+        PlannedVideo { size, texts }: PlannedVideo,
+    ) -> sora_models::Result<ActivationBytes> {
+        denoising_bytes(&self.stdit3_config, size, texts, self.dtype, &self.device)
     }
 
     /// What decoding one such video takes.

@@ -5,6 +5,7 @@ use std::fs;
 use sora_actors::JobJournal;
 use sora_actors::compute::EmbeddedPrompt;
 use sora_actors::messages::{GenerationRequest, JobSummary, Latent, PromptEmbedding, StageSeconds};
+use sora_models::guiding_texts::GuidingTexts;
 use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::SamplingSettings;
 
@@ -13,6 +14,7 @@ use super::*;
 fn request() -> GenerationRequest {
     GenerationRequest {
         prompt: "a \"red\" circle, {\"f64\": \"1\"}".into(),
+        negative_prompt: Some("a {\"f64\": \"2\"}".into()),
         seed: u64::MAX,
         width_px: 24,
         height_px: 16,
@@ -37,6 +39,13 @@ fn saved() -> SavedJob {
         shape: [2, 2],
         values: vec![0.1, f32::MIN_POSITIVE, -0.0, 4e37],
     };
+    let shorter = PromptEmbedding {
+        token_ids: vec![1],
+        mask: vec![1],
+        shape: [1, 2],
+        values: vec![-0.3, 7.0],
+        ..embedding.clone()
+    };
     let seconds = StageSeconds { denoise: 0.1 + 0.2, ..StageSeconds::default() };
     SavedJob {
         model: ModelIdentity { name: "demo".into(), fingerprint: "0123".into() },
@@ -44,7 +53,14 @@ fn saved() -> SavedJob {
         checkpoint: JobCheckpoint {
             format_version: JobCheckpoint::FORMAT_VERSION,
             request: request(),
-            prompt: EmbeddedPrompt { caption: "a circle".into(), embedding, cut: None },
+            texts: GuidingTexts {
+                prompt: EmbeddedPrompt { caption: "a circle".into(), embedding, cut: None },
+                negative: Some(EmbeddedPrompt {
+                    caption: "a".into(),
+                    embedding: shorter,
+                    cut: None,
+                }),
+            },
             progress: JobProgress::Denoised(latent),
             work: JobSummary {
                 steps_computed: 3,
@@ -76,6 +92,22 @@ fn a_job_is_read_as_it_was_saved() {
 }
 
 #[test]
+fn a_job_that_was_saved_before_there_were_negative_prompts_is_read() {
+    let mut expected = saved().checkpoint;
+    (expected.format_version, expected.texts.negative) = (1, None);
+    expected.request.negative_prompt = None;
+    let mut before = serde_json::to_value(&expected).unwrap();
+    for (place, field) in [("", "negative"), ("/request", "negative_prompt")] {
+        let fields = before.pointer_mut(place).unwrap().as_object_mut().unwrap();
+        assert!(fields.remove(field).is_some(), "{field}");
+    }
+    assert!(before["prompt"]["caption"].is_string() && before["prompt"]["embedding"].is_object());
+    let read = exact_json::from_text::<JobCheckpoint>(&exact_json::to_text(&before).unwrap());
+    let read = read.unwrap();
+    assert!(read == expected && read.check().is_ok());
+}
+
+#[test]
 fn a_save_that_fails_names_the_file_and_spares_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gone").join("a.sora-job");
@@ -90,7 +122,7 @@ fn a_file_is_safetensors_for_all_to_read() {
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let mut names = tensors.names();
     names.sort_unstable();
-    assert_eq!(names, ["latent", "prompt"]);
+    assert_eq!(names, ["latent", "negative", "prompt"]);
     assert_eq!(tensors.tensor("latent").unwrap().shape(), [2, 1, 2, 3]);
 }
 
@@ -147,11 +179,15 @@ fn other_files_are_told_apart() {
 
 #[test]
 fn parts_that_do_not_belong_together_are_refused() {
-    let changes: [fn(&mut JobCheckpoint); 5] = [
+    let changes: [fn(&mut JobCheckpoint); 9] = [
         |job| job.request.num_frames = 2,
         |job| job.request.height_px = 64,
         |job| job.format_version = 9,
-        |job| job.prompt.embedding.mask = vec![1],
+        |job| job.format_version = 0,
+        |job| job.texts.prompt.embedding.mask = vec![1],
+        |job| job.texts.negative.as_mut().unwrap().embedding.mask = vec![1, 1],
+        |job| job.texts.negative = None,
+        |job| job.request.negative_prompt = None,
         |job| {
             if let JobProgress::Denoised(latent) = &mut job.progress {
                 latent.shape = [1, 1, 2, 3];

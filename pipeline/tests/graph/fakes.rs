@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use sora_actors::StageFailure;
 use sora_actors::compute::{
-    BlockSpan, Computed, DecodeLatent, Denoise, EmbedPrompts, EmbeddedPrompt, StepReport,
+    BlockSpan, Computed, DecodeLatent, Denoise, EmbedPrompts, EmbeddedPrompt, EmbeddedTexts,
+    StepReport,
 };
 use sora_actors::memory::MemoryLedger;
 use sora_actors::messages::{GenerationRequest, Latent, PromptEmbedding, RgbFrame, VideoChunk};
@@ -160,7 +161,7 @@ impl EmbedPrompts for FakeEncoder {
         Ok(Number { prompt: request.prompt.clone(), value })
     }
 
-    fn finish(&self, number: Number) -> Computed<EmbeddedPrompt> {
+    fn finish(&self, number: Number) -> Computed<EmbeddedTexts> {
         let embedding = PromptEmbedding {
             format_version: PromptEmbedding::FORMAT_VERSION,
             token_ids: vec![7],
@@ -168,7 +169,8 @@ impl EmbedPrompts for FakeEncoder {
             shape: [1, 1],
             values: vec![number.value as f32],
         };
-        Ok(EmbeddedPrompt { caption: number.prompt, embedding, cut: None })
+        let prompt = EmbeddedPrompt { caption: number.prompt, embedding, cut: None };
+        Ok(EmbeddedTexts::alone(prompt))
     }
 }
 
@@ -185,8 +187,11 @@ impl Denoise for FakeDenoiser {
     type Run = FakeRun;
     type Activation = Number;
 
-    fn start(&self, request: &GenerationRequest, embedding: &PromptEmbedding) -> Computed<FakeRun> {
-        let number = Number { prompt: request.prompt.clone(), value: embedding.values[0] as u32 };
+    fn start(&self, request: &GenerationRequest, texts: &EmbeddedTexts) -> Computed<FakeRun> {
+        let number = Number {
+            prompt: request.prompt.clone(),
+            value: texts.prompt.embedding.values[0] as u32,
+        };
         let (steps, num_frames) = (request.sampling.steps, request.num_frames);
         Ok(FakeRun { number, step: 0, steps, num_frames })
     }
@@ -194,10 +199,10 @@ impl Denoise for FakeDenoiser {
     fn resume(
         &self,
         request: &GenerationRequest,
-        embedding: &PromptEmbedding,
+        texts: &EmbeddedTexts,
         saved: &SavedRun,
     ) -> Computed<FakeRun> {
-        let mut run = self.start(request, embedding)?;
+        let mut run = self.start(request, texts)?;
         (run.number.value, run.step) = (saved.latent[0] as u32, saved.step);
         Ok(run)
     }

@@ -44,6 +44,7 @@ fn start(stagecraft: &Arc<Stagecraft>, limits: &GraphLimits) -> PipelineHandle {
 fn request(prompt: &str, seed: u64) -> GenerationRequest {
     GenerationRequest {
         prompt: prompt.to_string(),
+        negative_prompt: None,
         seed,
         width_px: 1,
         height_px: 1,

@@ -148,6 +148,28 @@ fn a_remix_keeps_the_settings_and_the_same_key_means_the_same_video() {
     assert_eq!(server.get("/v1/videos").json()["data"].as_array().unwrap().len(), 3);
 }
 
+#[test]
+fn a_negative_prompt_changes_the_video_and_is_kept_until_it_is_taken_away() {
+    let (_folder, server) = served();
+    let plain = server.create(&small("a red circle", 3));
+    let mut body = small("a red circle", 3);
+    body["negative_prompt"] = json!("a blue square");
+    let steered = server.create(&body);
+    let remixed = |change: Value| {
+        server.post(&format!("/v1/videos/{steered}/remix"), &change).video()["id"].clone()
+    };
+    let kept = remixed(json!({"prompt": "a red circle"}));
+    let taken_away = remixed(json!({"prompt": "a red circle", "negative_prompt": ""}));
+    let videos = [&plain, &steered, kept.as_str().unwrap(), taken_away.as_str().unwrap()]
+        .map(|id| server.over(id));
+    let negative = |index: usize| videos[index]["settings"].get("negative_prompt");
+    assert_eq!([0, 3].map(negative), [None; 2]);
+    assert_eq!([1, 2].map(negative), [Some(&json!("a blue square")); 2]);
+    let hash = |index: usize| videos[index]["sha256"].as_str().unwrap();
+    assert_ne!(hash(0), hash(1));
+    assert_eq!((hash(0), hash(1)), (hash(3), hash(2)));
+}
+
 /// The first event of a video, which is its state.
 fn state(server: &TestServer, id: &str) -> Value {
     let mut connection = TcpStream::connect(server.host()).unwrap();

@@ -39,7 +39,14 @@ fn every_refusal_names_what_is_wrong() {
         (json!({"prompt": "a", "priority": 11}), 400, json!("priority")),
         (json!({"prompt": "a", "metadata": {"a": 1}}), 400, json!("metadata")),
         (json!({"prompt": "a", "colour": "red"}), 400, json!("colour")),
-        (json!({"prompt": "a", "negative_prompt": "b"}), 400, json!("negative_prompt")),
+        (json!({"prompt": "a", "negative_prompt": ["b"]}), 400, json!("negative_prompt")),
+        (
+            json!({"prompt": "a", "negative_prompt": "b".repeat(4097)}),
+            400,
+            json!("negative_prompt"),
+        ),
+        (json!({"prompt": "a", "negative_prompt": "b\u{0}"}), 400, json!("negative_prompt")),
+        (json!({"prompt": "a", "negative_prompt": "@b"}), 400, Value::Null),
         (
             json!({"prompt": "a", "input_reference": {"image_url": "data:,"}}),
             400,

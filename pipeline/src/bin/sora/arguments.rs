@@ -146,6 +146,11 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "FILE")]
     pub preview: Option<PathBuf>,
 
+    /// What no video shall show: guidance leads away from it, in place of the model's null caption. It has no effect with
+    /// --cfg-scale 1 [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
+
     /// Seed of the first video's noise; every further prompt takes the next number [default: 42]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -322,6 +327,8 @@ mod tests {
             "a dog",
             "-o",
             "x.mp4",
+            "--negative-prompt",
+            "a bird",
             "--seed",
             "7",
             "--steps",
@@ -352,6 +359,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(arguments.prompts, ["a cat", "a dog"]);
+        assert_eq!(arguments.negative_prompt.as_deref(), Some("a bird"));
         let merging = Merging { steps: MergeSteps::First(10), odd_frame: OddFrame::DropLast };
         assert_eq!((arguments.lpl, arguments.tdtm), (Some(LeapRule::Fixed(15)), Some(merging)));
         assert_eq!((arguments.frames, arguments.seed), (Some(51), Some(7)));

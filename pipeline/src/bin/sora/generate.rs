@@ -67,10 +67,8 @@ fn memory_plan(
 ) -> anyhow::Result<MemoryPlan> {
     let graph =
         PlannedGraph { workers: limits.workers, videos: tasks.len().min(limits.token_slots) };
-    let of_task = |task: &VideoTask| {
-        let size = task.label.request.video_settings().size;
-        MemoryPlan::new(memory, size, graph, &limits.memory)
-    };
+    let of_task =
+        |task: &VideoTask| MemoryPlan::new(memory, &task.label.request, graph, &limits.memory);
     let plans = tasks.iter().map(of_task).collect::<sora_models::Result<Vec<_>>>()?;
     let largest = plans.into_iter().max_by_key(MemoryPlan::smallest_bytes);
     let largest = largest.context("there is no video to make")?;

@@ -6,14 +6,12 @@ use std::time::Instant;
 
 use candle_core::{DType, Device};
 use sora_actors::JobOrder;
-use sora_actors::compute::EmbeddedPrompt;
-use sora_actors::messages::{JobCheckpoint, JobEvent, JobSummary, VideoChunk};
+use sora_actors::messages::{Caption, JobCheckpoint, JobEvent, JobSummary, VideoChunk};
 use sora_models::bundle::ModelBundle;
+use sora_models::guiding_texts::GuidingTexts;
 use sora_pipeline::output::{OutputError, OutputTarget, PendingVideo, PreviewFile};
 use sora_pipeline::saved_job::FileJournal;
-use sora_pipeline::sidecar::{
-    Caption, Compute, ModelIdentity, SIDECAR_FORMAT, Sidecar, VideoFile, Work,
-};
+use sora_pipeline::sidecar::{Compute, ModelIdentity, SIDECAR_FORMAT, Sidecar, VideoFile, Work};
 use sora_pipeline::sinks::VideoFormat;
 use sora_pipeline::{Job, SubmitError};
 use sora_telemetry::timeline;
@@ -128,7 +126,7 @@ impl VideoTask {
     }
 
     async fn make(&self, job: &Job, facts: &RunFacts) -> Result<JobEnd, Failure> {
-        let mut caption = self.caption_before();
+        let mut captions = self.captions_before();
         let mut video = None;
         let mut write_seconds = 0.0;
         let mut preview = self.preview.clone();
@@ -141,8 +139,8 @@ impl VideoTask {
             })?;
             facts.report.event(&self.label, &event);
             match event {
-                JobEvent::Embedded { caption: text, tokens, cut, .. } => {
-                    caption = Caption { text, tokens, cut };
+                JobEvent::Embedded { caption: text, tokens, cut, negative, .. } => {
+                    captions = GuidingTexts { prompt: Caption { text, tokens, cut }, negative };
                     if preview.is_some() {
                         job.events.request_preview();
                     }
@@ -171,7 +169,7 @@ impl VideoTask {
                         message: "the decoder gave no frames".into(),
                     })?;
                     let seconds = summary.seconds;
-                    let mut sidecar = self.sidecar(facts, caption, summary, write_seconds);
+                    let mut sidecar = self.sidecar(facts, captions, summary, write_seconds);
                     unblocked(move || {
                         let _writing = timeline::write_frames(id);
                         sidecar.work.write_seconds += started.elapsed().as_secs_f64();
@@ -207,11 +205,10 @@ impl VideoTask {
         }
     }
 
-    /// The caption of a prompt that was embedded in an earlier run.
-    fn caption_before(&self) -> Caption {
-        let Some(checkpoint) = &self.checkpoint else { return Caption::default() };
-        let EmbeddedPrompt { caption, embedding, cut } = &checkpoint.prompt;
-        Caption { text: caption.clone(), tokens: embedding.tokens(), cut: cut.clone() }
+    /// The captions of texts that were embedded in an earlier run.
+    fn captions_before(&self) -> GuidingTexts<Caption> {
+        let checkpoint = self.checkpoint.as_deref();
+        checkpoint.map(JobCheckpoint::captions).unwrap_or_default()
     }
 
     fn remove_saved_work(&self) {
@@ -226,7 +223,7 @@ impl VideoTask {
     fn sidecar(
         &self,
         facts: &RunFacts,
-        caption: Caption,
+        captions: GuidingTexts<Caption>,
         summary: JobSummary,
         write_seconds: f64,
     ) -> Sidecar {
@@ -236,7 +233,8 @@ impl VideoTask {
             program_version: env!("CARGO_PKG_VERSION"),
             video: VideoFile { name: self.target.video_name(), width_px, height_px },
             request: self.label.request.clone(),
-            caption,
+            caption: captions.prompt,
+            negative_caption: captions.negative,
             model: facts.model.clone(),
             compute: facts.compute.clone(),
             work: Work { summary, write_seconds },

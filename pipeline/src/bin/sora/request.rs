@@ -28,6 +28,7 @@ pub fn request(
     let mut request = earlier.cloned().unwrap_or_else(fresh);
     request.prompt = prompt.to_string();
     let settings = RequestSettings {
+        negative_prompt: arguments.negative_prompt.clone(),
         seed: arguments.seed.map(|first| first.wrapping_add(index)),
         steps: arguments.steps,
         cfg_scale: arguments.cfg_scale,
@@ -101,14 +102,36 @@ mod tests {
     }
 
     #[test]
+    fn a_negative_prompt_is_every_videos_and_a_blank_one_is_none() {
+        for index in [0, 1] {
+            let request = requested(&["a", "--negative-prompt", "a blue square"], index);
+            assert_eq!(request.negative_prompt.as_deref(), Some("a blue square"));
+        }
+        assert_eq!(requested(&["a", "--negative-prompt", " "], 0), requested(&["a"], 0));
+    }
+
+    #[test]
     fn an_earlier_run_decides_what_is_left_open() {
-        let given = ["a", "--steps", "9", "--coast", "4", "--size", "80x56", "--motion-score", "3"];
+        let given = [
+            "a",
+            "--steps",
+            "9",
+            "--coast",
+            "4",
+            "--size",
+            "80x56",
+            "--motion-score",
+            "3",
+            "--negative-prompt",
+            "b",
+        ];
         let earlier = requested(&[&given[..], &["--seed", "6"]].concat(), 0);
         let go_on = |arguments: &[&str]| {
             let defaults = GenerationConfig::default();
             request(&parsed(arguments), 0, "a cat", Some(&earlier), &defaults).unwrap()
         };
         assert_eq!(go_on(&["a"]), earlier);
+        assert_eq!(go_on(&["a", "--negative-prompt", ""]).negative_prompt, None);
         let other = go_on(&["a", "--steps", "10", "--seed", "5"]);
         assert_eq!((other.sampling.steps, other.seed, other.width_px), (10, 5, 80));
         assert_eq!(other.sampling.coast, earlier.sampling.coast);

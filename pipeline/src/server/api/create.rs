@@ -41,6 +41,8 @@ pub(super) struct CreateVideo {
     /// What the video shall show.
     #[schema(min_length = 1)]
     prompt: String,
+    /// What it shall not show: guidance leads away from it, in place of the model's null caption.
+    negative_prompt: Option<String>,
     /// The model's name; the one that is served when left out.
     model: Option<String>,
     /// Length in seconds.
@@ -213,10 +215,6 @@ impl Asked {
         if fields.take(INPUT_REFERENCE).is_some() {
             return Err(ApiError::invalid(INPUT_REFERENCE, NO_INPUT_REFERENCE));
         }
-        if fields.text("negative_prompt")?.is_some_and(|text| !text.trim().is_empty()) {
-            let message = "Negative prompts are not supported: the model's guidance is against its own empty prompt.";
-            return Err(ApiError::invalid("negative_prompt", message));
-        }
         let prompt = fields.text("prompt")?.ok_or_else(|| {
             let error = ApiError::new(
                 StatusCode::BAD_REQUEST,
@@ -243,6 +241,7 @@ impl Asked {
             return Err(ApiError::invalid("priority", message));
         }
         let settings = RequestSettings {
+            negative_prompt: fields.text("negative_prompt")?,
             seed: fields.parsed("seed")?,
             steps: fields.parsed("steps")?,
             cfg_scale: fields.parsed("cfg_scale")?,
@@ -290,9 +289,11 @@ fn frames_of(seconds: f64, fps: f64) -> usize {
 /// Refuses what cannot be made, or is more than the server gives.
 async fn check(request: &GenerationRequest, state: &ApiState) -> ApiResult<()> {
     let limits: &RequestLimits = &state.limits;
+    let negative = request.negative_prompt.as_deref().unwrap_or_default();
     let camera = request.scores.camera_motion.as_deref().unwrap_or_default();
     let too_large = [
         ("prompt", request.prompt.chars().count(), limits.prompt_chars, "characters"),
+        ("negative_prompt", negative.chars().count(), limits.prompt_chars, "characters"),
         ("camera_motion", camera.chars().count(), limits.prompt_chars, "characters"),
         ("steps", request.sampling.steps, limits.steps, "steps"),
         ("frames", request.num_frames, limits.frames, "frames"),
@@ -309,8 +310,10 @@ async fn check(request: &GenerationRequest, state: &ApiState) -> ApiResult<()> {
         let message = "The prompt is empty: say what the video shall show.";
         return Err(ApiError::invalid("prompt", message));
     }
-    if request.prompt.contains('\0') {
-        return Err(ApiError::invalid("prompt", "The prompt holds a NUL character."));
+    for (name, text) in [("prompt", request.prompt.as_str()), ("negative_prompt", negative)] {
+        if text.contains('\0') {
+            return Err(ApiError::invalid(name, format!("`{name}` holds a NUL character.")));
+        }
     }
     match state.pipeline.check(request).await {
         Ok(()) => {}

@@ -59,6 +59,9 @@ pub struct Video {
 /// Every setting of a video.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct VideoSettings {
+    /// What the video shall not show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_prompt: Option<String>,
     /// Seed of the noise.
     pub seed: u64,
     /// Denoising steps.
@@ -126,6 +129,7 @@ impl VideoSettings {
         let sampling = &request.sampling;
         let merging = Merging { steps: sampling.merge, odd_frame: sampling.odd_frame };
         Self {
+            negative_prompt: request.negative_prompt.clone(),
             seed: request.seed,
             steps: sampling.steps,
             cfg_scale: sampling.guidance_scale,

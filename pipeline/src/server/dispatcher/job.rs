@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sora_actors::messages::{JobCheckpoint, JobEvent, JobSummary};
+use sora_actors::messages::{Caption, JobCheckpoint, JobEvent, JobSummary};
 use sora_actors::{JobOrder, StageErrorKind};
+use sora_models::guiding_texts::GuidingTexts;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -18,7 +19,7 @@ use crate::server::clock;
 use crate::server::folder::VideoAsset;
 use crate::server::live::{LiveHandle, Stage};
 use crate::server::store::{VideoError, VideoRecord};
-use crate::sidecar::{Caption, SIDECAR_FORMAT, Sidecar, VideoFile, Work};
+use crate::sidecar::{SIDECAR_FORMAT, Sidecar, VideoFile, Work};
 use crate::sinks::VideoFormat;
 use crate::{Job, SubmitError};
 
@@ -142,7 +143,7 @@ async fn work(
     let mut follower = Follower {
         dispatcher,
         record,
-        caption: checkpoint.as_deref().map(caption_of).unwrap_or_default(),
+        captions: checkpoint.as_deref().map(JobCheckpoint::captions).unwrap_or_default(),
         writer: None,
         write_seconds: 0.0,
     };
@@ -201,17 +202,11 @@ fn earlier(dispatcher: &Dispatcher, record: &VideoRecord, path: &str) -> Start {
     }
 }
 
-fn caption_of(checkpoint: &JobCheckpoint) -> Caption {
-    let prompt = &checkpoint.prompt;
-    let (text, cut) = (prompt.caption.clone(), prompt.cut.clone());
-    Caption { text, tokens: prompt.embedding.tokens(), cut }
-}
-
 /// Follows one job's events.
 struct Follower<'a> {
     dispatcher: &'a Dispatcher,
     record: &'a VideoRecord,
-    caption: Caption,
+    captions: GuidingTexts<Caption>,
     writer: Option<VideoWriter>,
     write_seconds: f64,
 }
@@ -223,8 +218,8 @@ impl Follower<'_> {
         match event {
             JobEvent::Queued { .. } => {}
             JobEvent::Embedding => live.update(|progress| progress.stage = Stage::Embedding),
-            JobEvent::Embedded { caption, tokens, cut, .. } => {
-                self.caption = Caption { text: caption, tokens, cut };
+            JobEvent::Embedded { caption: text, tokens, cut, negative, .. } => {
+                self.captions = GuidingTexts { prompt: Caption { text, tokens, cut }, negative };
                 live.update(|progress| progress.stage = Stage::Denoising);
             }
             JobEvent::Resumed { done, .. } => live.update(|progress| {
@@ -301,7 +296,8 @@ impl Follower<'_> {
             program_version: env!("CARGO_PKG_VERSION"),
             video: VideoFile { name, width_px, height_px },
             request: self.record.request.clone(),
-            caption: self.caption.clone(),
+            caption: self.captions.prompt.clone(),
+            negative_caption: self.captions.negative.clone(),
             model: self.dispatcher.model.clone(),
             compute: self.dispatcher.compute.clone(),
             work: Work { summary, write_seconds: self.write_seconds },

@@ -94,6 +94,7 @@ pub(super) fn request(
     sampling.steps = steps.unwrap_or(sampling.steps);
     let request = GenerationRequest {
         prompt: PROMPT.into(),
+        negative_prompt: None,
         seed: DEFAULT_SEED,
         width_px: arguments.size.map_or(defaults.width, |size| size.width_px),
         height_px: arguments.size.map_or(defaults.height, |size| size.height_px),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sora_actors::messages::JobEvent;
 
-use super::{Failure, JobLabel, Report, STOPPING, cut_warning, duration};
+use super::{Failure, JobLabel, Report, STOPPING, cut_warnings, duration};
 use crate::arguments::MetricsForm;
 use crate::print::{note, result};
 
@@ -125,9 +125,9 @@ impl Report for BarReport {
     fn event(&self, job: &JobLabel, event: &JobEvent) {
         match event {
             JobEvent::Embedding => self.begin(job, "embed", None),
-            JobEvent::Embedded { cut, .. } => {
-                if let Some(cut) = cut {
-                    self.say(&cut_warning(cut));
+            JobEvent::Embedded { cut, negative, .. } => {
+                for warning in cut_warnings(cut.as_deref(), negative.as_ref()) {
+                    self.say(&warning);
                 }
                 self.begin(job, "denoise", Some(job.request.sampling.steps));
             }

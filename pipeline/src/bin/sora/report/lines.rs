@@ -5,7 +5,7 @@ use std::path::Path;
 use sora_actors::messages::JobEvent;
 use sora_pipeline::plan::MemoryPlan;
 
-use super::{Failure, JobLabel, Report, cut_warning, duration};
+use super::{Failure, JobLabel, Report, cut_warnings, duration};
 use crate::print::{note, result};
 
 /// A line at each of so many parts of the steps.
@@ -49,9 +49,9 @@ impl Report for LineReport {
     fn event(&self, job: &JobLabel, event: &JobEvent) {
         match event {
             JobEvent::Embedding => self.say(job, &format!("embedding \"{}\"", job.request.prompt)),
-            JobEvent::Embedded { tokens, cut, seconds, .. } => {
-                if let Some(cut) = cut {
-                    note(&format!("{}{}", prefix(job), cut_warning(cut)));
+            JobEvent::Embedded { tokens, cut, negative, seconds, .. } => {
+                for warning in cut_warnings(cut.as_deref(), negative.as_ref()) {
+                    note(&format!("{}{warning}", prefix(job)));
                 }
                 self.say(job, &format!("embedded {tokens} tokens in {}", duration(*seconds)));
             }

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::rc::Rc;
 
-use sora_actors::messages::{GenerationRequest, JobEvent};
+use sora_actors::messages::{Caption, GenerationRequest, JobEvent};
 
 use sora_pipeline::plan::MemoryPlan;
 
@@ -76,9 +76,16 @@ pub fn choose(json: bool, quiet: bool) -> Rc<dyn Report> {
     }
 }
 
-/// The warning about a prompt that is too long for the model.
-fn cut_warning(cut: &str) -> String {
-    format!("warning: the prompt is too long for the model, which did not see the end: \"{cut}\"")
+/// Warnings about texts that are too long for the model: what was `cut` off the prompt, and the negative prompt.
+fn cut_warnings(cut: Option<&str>, negative: Option<&Caption>) -> impl Iterator<Item = String> {
+    let negative = negative.and_then(|caption| caption.cut.as_deref());
+    let texts = [("prompt", cut), ("negative prompt", negative)].into_iter();
+    texts.filter_map(|(text, cut)| {
+        let cut = cut?;
+        Some(format!(
+            "warning: the {text} is too long for the model, which did not see the end: \"{cut}\""
+        ))
+    })
 }
 
 /// Seconds as people read them.
