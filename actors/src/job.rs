@@ -306,7 +306,7 @@ impl Drop for JobTicket {
 pub struct DenoiseJob {
     pub(crate) ticket: JobTicket,
     pub(crate) slot: SlotPermit,
-    pub(crate) texts: EmbeddedTexts,
+    pub(crate) texts: Box<EmbeddedTexts>,
     pub(crate) progress: JobProgress,
 }
 

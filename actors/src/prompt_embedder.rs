@@ -252,7 +252,8 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
         }
         // Whoever has a slot has a place in this channel, unless the controller died and tokens without a slot come
         // back to it. When it is gone, the ticket fails the job.
-        let job = ControllerInput::Job(DenoiseJob { ticket, slot, texts, progress });
+        let job =
+            ControllerInput::Job(DenoiseJob { ticket, slot, texts: Box::new(texts), progress });
         if self.controller.send(job).is_ok() {
             self.core.metrics().items_out(1);
         }

@@ -170,7 +170,7 @@ impl<D: Denoise> DenoiseController<D> {
             Some(saved) => self.denoiser.resume(job.request(), &texts, saved),
             None => self.denoiser.start(job.request(), &texts),
         });
-        let mut keeper = JobKeeper::of(job, texts, started);
+        let mut keeper = JobKeeper::of(job, *texts, started);
         let begun = begun.and_then(|run| {
             if let (Some(keeper), None) = (&mut keeper, saved) {
                 self.core.compute(|| keeper.embedded(job))?;

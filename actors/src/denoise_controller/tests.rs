@@ -93,7 +93,7 @@ fn job(id: u64, slots: &Slots) -> (DenoiseJob, crate::JobEvents) {
         values: vec![0.0],
     };
     let prompt = EmbeddedPrompt { caption: "a prompt".into(), embedding, cut: None };
-    let texts = EmbeddedTexts::alone(prompt);
+    let texts = Box::new(EmbeddedTexts::alone(prompt));
     let limits = ConsumerLimits { chunk_backlog: 1, patience: Duration::MAX };
     let (ticket, events) = JobTicket::open(JobId(id), request, limits);
     let slot = slots.acquire(None).unwrap();

@@ -77,7 +77,10 @@ pub fn choose(json: bool, quiet: bool) -> Rc<dyn Report> {
 }
 
 /// Warnings about texts that are too long for the model: what was `cut` off the prompt, and the negative prompt.
-fn cut_warnings(cut: Option<&str>, negative: Option<&Caption>) -> impl Iterator<Item = String> {
+fn cut_warnings<'a>(
+    cut: Option<&'a str>,
+    negative: Option<&'a Caption>,
+) -> impl Iterator<Item = String> + 'a {
     let negative = negative.and_then(|caption| caption.cut.as_deref());
     let texts = [("prompt", cut), ("negative prompt", negative)].into_iter();
     texts.filter_map(|(text, cut)| {
