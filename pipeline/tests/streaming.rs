@@ -44,6 +44,7 @@ fn requests() -> Vec<GenerationRequest> {
     requests[1].num_frames = 22;
     requests[1].sampling.merge = MergeSteps::First(2);
     requests[2].sampling.leap = LeapRule::Fixed(2);
+    requests[3].negative_prompt = Some("a blue square moving left to right".into());
     requests
 }
 
@@ -90,9 +91,8 @@ fn budgets(bundle: &ModelBundle, workers: usize) -> (u64, u64) {
     let memory = ModelMemory::of(bundle, DType::F32, &Device::Cpu).unwrap();
     let graph = PlannedGraph { workers, videos: 1 };
     let smallest = requests().into_iter().map(|request| {
-        let size = request.video_settings().size;
         let limits = MemoryLimits::default();
-        MemoryPlan::new(&memory, size, graph, &limits).unwrap().smallest_bytes()
+        MemoryPlan::new(&memory, &request, graph, &limits).unwrap().smallest_bytes()
     });
     let networks = [memory.t5, memory.stdit3, memory.decoder].map(|n| n.resident_bytes);
     (smallest.max().unwrap(), networks.iter().sum())
@@ -102,6 +102,22 @@ async fn held_after_the_end(pipeline: &PipelineHandle) -> u64 {
     pipeline.drain().await;
     let memory = pipeline.observe().await.unwrap().memory;
     memory.total_bytes() - memory.of(sora_actors::memory::MemoryUse::Base)
+}
+
+#[test]
+fn a_negative_prompt_is_counted_and_a_blank_one_is_not() {
+    let bundle = ModelBundle::embedded().unwrap();
+    let memory = ModelMemory::of(&bundle, DType::F32, &Device::Cpu).unwrap();
+    let graph = PlannedGraph { workers: 1, videos: 1 };
+    let bytes = |negative_prompt: Option<&str>| {
+        let negative_prompt = negative_prompt.map(String::from);
+        let request = GenerationRequest { negative_prompt, ..request("a ball", 1) };
+        let plan = MemoryPlan::new(&memory, &request, graph, &MemoryLimits::default()).unwrap();
+        [plan.embedding_bytes, plan.one_denoising_bytes]
+    };
+    let ([embedding, denoising], with) = (bytes(None), bytes(Some("a square")));
+    assert!(with[0] > embedding && with[1] > denoising);
+    assert_eq!(bytes(Some(" ")), [embedding, denoising]);
 }
 
 #[actix::test]
