@@ -4,7 +4,7 @@
 //! checksum of both. Files are replaced as a whole, so a crash leaves the one before or the one after.
 
 mod differences;
-pub(crate) mod exact_json;
+pub mod exact_json;
 mod file;
 mod journal;
 #[cfg(test)]
