@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use sora_actors::messages::{GenerationRequest, JobCheckpoint};
 use sora_actors::{JobJournal, JournalError};
 use sora_models::sizes::VideoSize;
-use sora_pipeline::saved_job::{FileJournal, SAVED_JOB_EXTENSION, SavedJob, exact_json};
+use sora_pipeline::saved_job::{
+    FileJournal, PARTIAL_EXTENSION, SAVED_JOB_EXTENSION, SavedJob, exact_json,
+};
 use sora_pipeline::sidecar::{Compute, ModelIdentity};
 
 use crate::error::RunnerError;
@@ -83,6 +85,7 @@ impl JobStore {
         fs::create_dir_all(folder).map_err(|cause| {
             RunnerError::system(format!("{} cannot be made", folder.display()), &cause)
         })?;
+        remove_unfinished_files(folder);
         let (folder, state) = (folder.to_path_buf(), Mutex::default());
         Ok(Arc::new(Self { folder, model, compute, state }))
     }
@@ -269,6 +272,15 @@ impl JobStore {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes what an app left that was killed while it saved. What cannot be removed harms nobody.
+fn remove_unfinished_files(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|end| end == PARTIAL_EXTENSION) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

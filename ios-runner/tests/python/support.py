@@ -45,7 +45,7 @@ class Listener(sora.JobListener):
             raise RuntimeError(f"deliberate, at {what}")
 
     def progress(self, event):
-        self._hear(type(event).__name__.lower(), event)
+        self._hear(type(event).__name__.rpartition(".")[2].lower(), event)
 
     def preview(self, steps_done, frame):
         self.previews.append((steps_done, frame))
@@ -72,10 +72,11 @@ class Listener(sora.JobListener):
 
     def wait_for(self, *names):
         """Returns when one of these has been heard."""
+        ends = {"finished", "failed", "cancelled"}
         with self.changed:
-            there = self.changed.wait_for(lambda: set(names) & {w for w, _ in self.heard}, PATIENCE)
-        if not there:
-            raise AssertionError(f"none of {names} came in {PATIENCE} s: {self.names()}")
+            self.changed.wait_for(lambda: (set(names) | ends) & {w for w, _ in self.heard}, PATIENCE)
+        if not set(names) & set(self.names()):
+            raise AssertionError(f"none of {names} came: {self.names()}, {self.failure}")
 
     def wait_for_end(self):
         self.wait_for("finished", "failed", "cancelled")

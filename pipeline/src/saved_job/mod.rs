@@ -22,6 +22,9 @@ use crate::sidecar::{Compute, MadeVideo, ModelIdentity};
 pub use differences::differences;
 pub use journal::FileJournal;
 
+/// How names of files end that are being written; a process that is killed while it saves leaves one beside the saved job.
+pub use crate::whole_file::PARTIAL_EXTENSION;
+
 /// What is added to a video's name to name the file that its work is saved in.
 pub const SAVED_JOB_EXTENSION: &str = "sora-job";
 
