@@ -39,21 +39,24 @@ X
     rm -rf "$apt"
 }
 
-# Runs the compiler with paths below $place, which is /work for it in the chroot.
+# Runs the compiler with paths below $place, which the chroot sees as /work.
 swift_compiler() {
     if command -v swiftc >/dev/null; then
         (cd "$place" && swiftc "$@")
     else
-        in_root /usr/libexec/swift/bin/swiftc "$@"
+        in_root /usr/libexec/swift/bin/swiftc -working-directory /work "$@"
     fi
 }
 
+# The unpacked system is not installed, so its loader is told where libraries are; the compiler finds itself by /proc.
 in_root() {
-    mkdir -p "$root/work" "$root/tmp" "$root/dev"
+    local swift=/usr/libexec/swift
+    local libraries=/work:$swift/lib/swift/linux:$swift/lib/swift/host:$swift/lib:/usr/lib/x86_64-linux-gnu
+    mkdir -p "$root"/{work,tmp,dev,proc}
     [ -e "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
-    rm -rf "${root:?}/work"/*
-    cp -r "$place"/. "$root/work/"
-    chroot "$root" /bin/sh -c 'cd /work && HOME=/tmp TMPDIR=/tmp PATH=/usr/libexec/swift/bin:/usr/bin:/bin exec "$@"' sh "$@"
+    mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
+    env -i HOME=/tmp TMPDIR=/tmp "PATH=$swift/bin:/usr/bin:/bin:/usr/sbin" "LD_LIBRARY_PATH=$libraries" \
+        chroot "$root" "$@"
 }
 
 if [ "$mode" = install ]; then
@@ -65,6 +68,7 @@ if ! command -v swiftc >/dev/null && [ ! -x "$root/usr/libexec/swift/bin/swiftc"
     exit 2
 fi
 
+if ! command -v swiftc >/dev/null; then place=$root/work; fi
 rm -rf "$place"
 mkdir -p "$place"/{core,apple,logic,views,client}
 cargo build --locked -p sora-ios-runner --features bindgen-cli
@@ -81,23 +85,23 @@ cp ios-runner/check/client/*.swift "$place/client/"
 # Files of the app import the package, which here is the same module.
 sed -i '/^import SoraKit$/d' "$place"/logic/*.swift
 names() { (cd "$place" && for folder in "$@"; do echo "$folder"/*.swift; done); }
-common=(-swift-version 6 -warnings-as-errors -parse-as-library -module-name app
-    -Xcc -fmodule-map-file=module.modulemap -I .)
+here=.
+if ! command -v swiftc >/dev/null; then here=/work; fi
+common=(-swift-version 6 -parse-as-library -module-name app -Xcc "-fmodule-map-file=$here/module.modulemap" -I "$here")
 
 echo "== type check: bindings, core, logic"
-# Bindings are written by a program, whose warnings are not ours.
-swift_compiler "${common[@]/-warnings-as-errors/-no-warnings-as-errors}" -typecheck sora_ios_runner.swift $(names core logic)
+swift_compiler "${common[@]}" -typecheck sora_ios_runner.swift $(names core logic)
 echo "== parse: what needs Apple's frameworks"
-for file in $(names apple views); do swift_compiler -frontend -parse "$file"; done
+swift_compiler -frontend -parse $(names apple views)
 
 if [ "$mode" = client ]; then
     echo "== a client"
-    swift_compiler "${common[@]/-warnings-as-errors/-no-warnings-as-errors}" sora_ios_runner.swift $(names core client) \
-        -L . -lsora_ios_runner -Xlinker -rpath -Xlinker '$ORIGIN' -o client/client
+    swift_compiler "${common[@]}" sora_ios_runner.swift $(names core client) \
+        -L "$here" -lsora_ios_runner -o "$here/client/client"
     if command -v swiftc >/dev/null; then
-        (cd "$place/client" && LD_LIBRARY_PATH=.. ./client)
+        LD_LIBRARY_PATH=$place "$place/client/client"
     else
-        chroot "$root" /bin/sh -c 'cd /work/client && TMPDIR=/tmp LD_LIBRARY_PATH=/work exec ./client'
+        in_root /work/client/client
     fi
 fi
 echo "swift.sh: ok"

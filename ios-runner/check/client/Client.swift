@@ -93,6 +93,14 @@ func run(in folder: String) async throws {
     try check(caught as? VideoError == .cancelled, "a cancelled video throws")
     try check(cancelledSink.abandoned, "and its sink is told")
 
+    // Dropping everything cancels, and keeps the work.
+    let dropped = try await runner.make(long).key
+    while try await runner.status().jobs > 0 { try await Task.sleep(for: .milliseconds(5)) }
+    var left = try await runner.unfinished()
+    while left.isEmpty { left = try await runner.unfinished() }
+    try check(left.map(\.key) == [dropped], "a video that nobody holds is cancelled and stays saved")
+    try runner.forget(key: dropped)
+
     // A sink that throws keeps the work.
     let full = try await runner.make(VideoRequest(prompt: "a red ball", frames: 1, steps: 3), into: FullSink())
     do {

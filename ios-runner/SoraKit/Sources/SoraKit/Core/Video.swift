@@ -1,6 +1,6 @@
 import Foundation
 
-/// A video on its way. When nobody holds it any more it is cancelled, and what was done stays saved.
+/// A video on its way. When nobody holds it or reads its events any more it is cancelled, and what was done stays saved.
 public final class Video: Sendable {
     /// Names it among the unfinished ones.
     public var key: String { job.key() }
@@ -40,6 +40,8 @@ extension SoraRunnerProtocol {
     ) async throws -> Video {
         let (events, continuation) = AsyncThrowingStream.makeStream(of: VideoEvent.self, throwing: (any Error).self)
         let job = try await begin(EventBridge(continuation, sink: sink))
+        // Whoever reads the events needs the job; when the stream ends, or is dropped, it lets go of it.
+        continuation.onTermination = { _ in withExtendedLifetime(job) {} }
         return Video(job: job, events: events)
     }
 }
