@@ -93,7 +93,7 @@ impl Pace {
     /// Begins a turn, waiting while the graph is paused. A thread has one turn at a time.
     pub fn turn(&self) -> Turn {
         self.begin();
-        Turn { pace: self.clone(), began: Instant::now() }
+        Turn { pace: self.clone(), began: Instant::now(), under_way: true }
     }
 
     fn begin(&self) {
@@ -101,12 +101,14 @@ impl Pace {
         state.turns += 1;
     }
 
-    fn end(&self, began: Instant) {
+    fn end(&self) {
+        self.change(|state| state.turns -= 1);
+    }
+
+    fn rest(&self, worked: Duration) {
         let mut state = self.lock();
-        state.turns -= 1;
-        self.shared.changed.notify_all();
         let load = state.load;
-        let until = load.rest_after(began.elapsed());
+        let until = load.rest_after(worked);
         let rested = Instant::now();
         while let Some(left) = until.checked_sub(rested.elapsed()).filter(|left| !left.is_zero()) {
             if state.load != load || state.lifted {
@@ -140,20 +142,36 @@ impl Pace {
 pub struct Turn {
     pace: Pace,
     began: Instant,
+    under_way: bool,
 }
 
 impl Turn {
-    /// Ends this turn and begins the next one.
-    pub fn next(&mut self) {
-        self.pace.end(self.began);
+    /// Ends this turn, waits for something that is no work, and begins the next one.
+    pub fn wait_between<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+        let worked = self.leave();
+        let outcome = wait();
+        self.pace.rest(worked);
         self.pace.begin();
-        self.began = Instant::now();
+        (self.began, self.under_way) = (Instant::now(), true);
+        outcome
+    }
+
+    /// Ends the turn, and says how long it took.
+    fn leave(&mut self) -> Duration {
+        if std::mem::take(&mut self.under_way) {
+            self.pace.end();
+        }
+        self.began.elapsed()
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.pace.end(self.began);
+        // What was waited for between two turns may have panicked.
+        if self.under_way {
+            let worked = self.leave();
+            self.pace.rest(worked);
+        }
     }
 }
 
@@ -210,8 +228,24 @@ mod tests {
         let mut turn = pace.turn();
         // Without the lift this rest would outlast everything.
         turn.began = turn.began.checked_sub(Duration::from_secs(3600)).unwrap_or(turn.began);
-        turn.next();
+        turn.wait_between(|| ());
         assert!(!pace.is_paused());
+    }
+
+    #[test]
+    fn whoever_waits_between_turns_does_not_work() {
+        let pace = Pace::default();
+        let mut turn = pace.turn();
+        turn.wait_between(|| {
+            pace.pause();
+            assert!(pace.wait_until_still());
+            pace.resume();
+        });
+        let broken = std::panic::AssertUnwindSafe(|| turn.wait_between(|| panic!("deliberate")));
+        assert!(std::panic::catch_unwind(broken).is_err());
+        drop(turn);
+        pace.pause();
+        assert!(pace.wait_until_still(), "a turn was counted twice");
     }
 
     #[test]

@@ -65,8 +65,7 @@ impl<V: DecodeLatent> VaeDecoder<V> {
                 core.worked(working.elapsed());
                 let _waiting = timeline::wait_for_consumer(job.id().0);
                 let waiting = Instant::now();
-                let delivered = job.emit_chunk(chunk);
-                turn.next();
+                let delivered = turn.wait_between(|| job.emit_chunk(chunk));
                 core.metrics().blocked(waiting.elapsed());
                 working = Instant::now();
                 match delivered {
