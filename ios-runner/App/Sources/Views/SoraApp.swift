@@ -65,7 +65,8 @@ final class Session {
             let config = RunnerConfig(
                 modelFolder: modelFolder.map { Places.models.appendingPathComponent($0).path },
                 device: .auto,
-                precision: .f16,
+                // T5-XXL overflows the 16 bits of IEEE.
+                precision: .bf16,
                 memoryBudgetBytes: budget.bytes(probe: probe),
                 cacheFolder: Places.work.path,
                 telemetry: TelemetryConfig(
