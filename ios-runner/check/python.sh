@@ -12,5 +12,6 @@ cargo build --locked -p sora-ios-runner --features bindgen-cli
 mkdir -p "$place"
 "$target/debug/uniffi-bindgen" generate "$target/debug/libsora_ios_runner.so" \
     --language python --no-format --out-dir "$place"
-cp "$target/debug/libsora_ios_runner.so" "$place/"
+# In place of the old file, not into it: somebody may still run that.
+install -m 755 "$target/debug/libsora_ios_runner.so" "$place/"
 PYTHONPATH=$place python3 -W error::RuntimeWarning -m unittest discover -s ios-runner/tests/python -v "$@"
