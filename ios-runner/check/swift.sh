@@ -92,7 +92,7 @@ common=(-swift-version 6 -parse-as-library -module-name app -Xcc "-fmodule-map-f
 echo "== type check: bindings, core, logic"
 swift_compiler "${common[@]}" -typecheck sora_ios_runner.swift $(names core logic)
 echo "== parse: what needs Apple's frameworks"
-swift_compiler -frontend -parse $(names apple views)
+swift_compiler -parse $(names apple views)
 
 if [ "$mode" = client ]; then
     echo "== a client"
