@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How large a static library is: as it is made, and without symbols for debuggers, as it goes into an app before what nobody
+# How large a static library is: as it is made, and without symbols that nobody outside needs, as it goes into an app before what nobody
 # calls is left out.
 set -euo pipefail
 library=$1
@@ -10,7 +10,7 @@ if [ -z "$tool" ] && [ "$(uname)" = Darwin ]; then tool=strip; fi
 mebibytes() { echo "$(($(wc -c <"$1") * 10 / 1048576))" | sed 's/\(.\)$/.\1 MiB/'; }
 echo "$(basename "$library"): $(mebibytes "$library") as made"
 if [ -n "$tool" ]; then
-    "$tool" -S -o "$stripped" "$library" && echo "$(basename "$library"): $(mebibytes "$stripped") stripped"
+    "$tool" -S -x -o "$stripped" "$library" && echo "$(basename "$library"): $(mebibytes "$stripped") stripped"
 else
     echo "size.sh: no llvm-strip here, so the stripped size is not known" >&2
 fi
