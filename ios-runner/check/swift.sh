@@ -39,20 +39,20 @@ X
     rm -rf "$apt"
 }
 
-# Runs the compiler with paths below $place, which the chroot sees as /work.
+# Runs the compiler with paths below $place, which the chroot sees as /sora.
 swift_compiler() {
     if command -v swiftc >/dev/null; then
         (cd "$place" && swiftc "$@")
     else
-        in_root /usr/libexec/swift/bin/swiftc -working-directory /work "$@"
+        in_root /usr/libexec/swift/bin/swiftc -working-directory /sora "$@"
     fi
 }
 
 # The unpacked system is not installed, so its loader is told where libraries are; the compiler finds itself by /proc.
 in_root() {
     local swift=/usr/libexec/swift
-    local libraries=/work:$swift/lib/swift/linux:$swift/lib/swift/host:$swift/lib:/usr/lib/x86_64-linux-gnu
-    mkdir -p "$root"/{work,tmp,dev,proc}
+    local libraries=/sora:$swift/lib/swift/linux:$swift/lib/swift/host:$swift/lib:/usr/lib/x86_64-linux-gnu
+    mkdir -p "$root"/{sora,tmp,dev,proc}
     [ -e "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
     mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
     env -i HOME=/tmp TMPDIR=/tmp "PATH=$swift/bin:/usr/bin:/bin:/usr/sbin" "LD_LIBRARY_PATH=$libraries" \
@@ -68,7 +68,7 @@ if ! command -v swiftc >/dev/null && [ ! -x "$root/usr/libexec/swift/bin/swiftc"
     exit 2
 fi
 
-if ! command -v swiftc >/dev/null; then place=$root/work; fi
+if ! command -v swiftc >/dev/null; then place=$root/sora; fi
 rm -rf "$place"
 mkdir -p "$place"/{core,apple,logic,views,client}
 cargo build --locked -p sora-ios-runner --features bindgen-cli
@@ -86,7 +86,7 @@ cp ios-runner/check/client/*.swift "$place/client/"
 sed -i '/^import SoraKit$/d' "$place"/logic/*.swift
 names() { (cd "$place" && for folder in "$@"; do echo "$folder"/*.swift; done); }
 here=.
-if ! command -v swiftc >/dev/null; then here=/work; fi
+if ! command -v swiftc >/dev/null; then here=/sora; fi
 common=(-swift-version 6 -parse-as-library -module-name app -Xcc "-fmodule-map-file=$here/module.modulemap" -I "$here")
 
 echo "== type check: bindings, core, logic"
@@ -101,7 +101,7 @@ if [ "$mode" = client ]; then
     if command -v swiftc >/dev/null; then
         LD_LIBRARY_PATH=$place "$place/client/client"
     else
-        in_root /work/client/client
+        in_root /sora/client/client
     fi
 fi
 echo "swift.sh: ok"
