@@ -75,9 +75,27 @@ impl JobEvents {
         PreviewRequester::new(self.job.clone())
     }
 
+    /// What cancels the job elsewhere than where events are received.
+    pub fn canceller(&self) -> JobCanceller {
+        JobCanceller { job: self.job.clone() }
+    }
+
     /// All events up to the last one, waiting for each.
     pub fn iter(&self) -> impl Iterator<Item = JobEvent> {
         std::iter::from_fn(|| self.recv().ok())
+    }
+}
+
+/// Cancels one job, from any thread; it does not keep the job alive.
+#[derive(Clone)]
+pub struct JobCanceller {
+    job: Weak<JobContext>,
+}
+
+impl JobCanceller {
+    /// Ends the job at once, as its consumer sees it; `false` when it was over.
+    pub fn cancel(&self) -> bool {
+        self.job.upgrade().is_some_and(|job| job.cancel())
     }
 }
 

@@ -127,6 +127,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
             job.note(|record| record.seconds.queued += job.age().as_secs_f64());
             job.enter(JobPhase::Embedding);
             job.emit(JobEvent::Embedding);
+            let _turn = self.core.turn();
             let _beginning = timeline::begin(job.id().0);
             match self.core.compute(|| self.encoder.begin(job.request())) {
                 Ok(activation) => tokens.push(Token::new(job.clone(), activation)),
@@ -159,6 +160,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
                 return None;
             }
         };
+        let turn = self.core.turn();
         let finishing = timeline::finish(job.id().0);
         let texts = match self.core.compute(|| self.encoder.finish(activation)) {
             Ok(texts) => texts,
@@ -167,7 +169,7 @@ impl<E: EmbedPrompts, A: Send> PromptEmbedder<E, A> {
                 return None;
             }
         };
-        drop(finishing);
+        drop((finishing, turn));
         if self.encoder.captions(job.request()).is_some() {
             texts.iter().for_each(|text| self.cache.keep(text));
         }

@@ -11,12 +11,14 @@ use sora_telemetry::{StageMetrics, timeline};
 use crate::compute::Computed;
 use crate::error::{StageFailure, StageName};
 use crate::memory::{MemoryLedger, MemoryPermit, MemoryUse, OverBudget};
+use crate::pace::{Pace, Turn};
 
 /// What every stage has: its name, its metrics and its health.
 pub struct StageCore {
     name: StageName,
     metrics: StageMetrics,
     health: StageHealth,
+    pace: OnceLock<Pace>,
 }
 
 impl StageCore {
@@ -24,7 +26,7 @@ impl StageCore {
     pub fn new(name: StageName) -> Self {
         let metrics = StageMetrics::new(&name.to_string());
         let health = StageHealth { name, death: Arc::default(), busy_nanoseconds: Arc::default() };
-        Self { name, metrics, health }
+        Self { name, metrics, health, pace: OnceLock::new() }
     }
 
     /// The stage's name.
@@ -40,6 +42,17 @@ impl StageCore {
     /// The stage's health, to be watched from outside.
     pub fn health(&self) -> &StageHealth {
         &self.health
+    }
+
+    /// Keeps the pace of its graph from now on; a stage that was told none goes as fast as it can.
+    pub fn keep_pace(&self, pace: &Pace) {
+        // The first graph that a stage is part of is its only one.
+        let _ = self.pace.set(pace.clone());
+    }
+
+    /// Begins a turn, waiting while the graph is paused. Whoever has one must not begin another.
+    pub fn turn(&self) -> Turn {
+        self.pace.get_or_init(Pace::default).turn()
     }
 
     /// Takes the memory that a piece of work needs, waiting for it, and counts the wait.

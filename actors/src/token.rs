@@ -68,6 +68,11 @@ pub fn sweep<S: BlockSpan>(
             }
         };
         for token in tokens.iter_mut().filter(|token| token.wants_work()) {
+            let _turn = core.turn();
+            // It may have been cancelled in a pause.
+            if token.job.is_over() {
+                continue;
+            }
             let Ok(activation) = &mut token.state else { continue };
             let _computing = timeline::compute_block(index, token.job.id().0);
             if let Err(cause) = core.compute(|| span.run(&block, activation)) {

@@ -49,6 +49,10 @@ impl<V: DecodeLatent> VaeDecoder<V> {
             Ok(lease) => lease,
             Err(over) => return ticket.fail(self.core.name(), Arc::new(over.into())),
         };
+        let mut turn = self.core.turn();
+        if job.is_over() {
+            return;
+        }
         job.emit(JobEvent::Decoding);
         let _decoding = timeline::decode(job.id().0);
         let started = Instant::now();
@@ -61,7 +65,7 @@ impl<V: DecodeLatent> VaeDecoder<V> {
                 core.worked(working.elapsed());
                 let _waiting = timeline::wait_for_consumer(job.id().0);
                 let waiting = Instant::now();
-                let delivered = job.emit_chunk(chunk);
+                let delivered = turn.wait_between(|| job.emit_chunk(chunk));
                 core.metrics().blocked(waiting.elapsed());
                 working = Instant::now();
                 match delivered {
@@ -79,6 +83,7 @@ impl<V: DecodeLatent> VaeDecoder<V> {
         });
         self.decoder.rest();
         self.core.worked(working.elapsed());
+        drop(turn);
         job.note(|record| record.seconds.decode = started.elapsed().as_secs_f64());
         drop(lease);
         match (outcome, stalled) {
@@ -96,6 +101,7 @@ impl<V: DecodeLatent> VaeDecoder<V> {
     /// Decodes a preview with memory that is to spare now. The video that comes meanwhile waits for this one frame at most.
     fn preview(&mut self, preview: PreviewJob) {
         let PreviewJob { open, latent, .. } = &preview;
+        let _turn = self.core.turn();
         // A video that waits goes first, and the next preview shows more.
         if open.job().is_over() || self.latents.depth() > 0 {
             return;

@@ -1,6 +1,7 @@
 //! Choosing where tensors live.
 
 use std::fmt;
+use std::panic::catch_unwind;
 use std::str::FromStr;
 
 use candle_core::{Device, DeviceLocation};
@@ -46,9 +47,11 @@ impl DeviceChoice {
                 "metal".into(),
                 "this build has no Metal support: build with `--features metal`".into(),
             ),
-            Self::Metal => {
-                Device::new_metal(0).or_else(|cause| refuse("metal".into(), cause.to_string()))
-            }
+            // candle takes the first of a list of GPUs without a look whether there is one.
+            Self::Metal => match catch_unwind(|| Device::new_metal(0)) {
+                Ok(device) => device.or_else(|cause| refuse("metal".into(), cause.to_string())),
+                Err(_) => refuse("metal".into(), "this machine has no Metal GPU".into()),
+            },
             Self::Cuda(ordinal) if !cfg!(feature = "cuda") => refuse(
                 format!("cuda:{ordinal}"),
                 "this build has no CUDA support: build with `--features cuda`".into(),

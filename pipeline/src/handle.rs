@@ -2,9 +2,9 @@
 
 use actix::{Actor, Addr};
 use candle_core::Device;
-use sora_actors::JobOrder;
 use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
 use sora_actors::messages::{GenerationRequest, JobId};
+use sora_actors::{JobOrder, Pace};
 use sora_models::bundle::ModelBundle;
 
 use crate::config::{GraphLimits, MemoryLimits};
@@ -22,6 +22,7 @@ use crate::topology::{GraphCompute, launch};
 #[derive(Clone)]
 pub struct PipelineHandle {
     actor: Addr<PipelineActor>,
+    pace: Pace,
 }
 
 impl PipelineHandle {
@@ -67,7 +68,8 @@ impl PipelineHandle {
         V: DecodeLatent + 'static,
     {
         let graph = launch(compute, limits)?;
-        Ok(Self { actor: PipelineActor::new(graph, limits, check).start() })
+        let pace = graph.pace.clone();
+        Ok(Self { actor: PipelineActor::new(graph, limits, check).start(), pace })
     }
 
     /// Hands in a prompt, or a job that is saved as it goes, or goes on from where it was saved.
@@ -102,6 +104,11 @@ impl PipelineHandle {
     pub async fn set_memory(&self, budget_bytes: u64) {
         // An actor that is gone holds no memory.
         let _ = self.actor.send(SetMemory { budget_bytes }).await;
+    }
+
+    /// How fast the stages may go: to pause them, or to have them rest.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Takes no more prompts, finishes what is under way, and returns when all threads have ended. Consumers must go on

@@ -9,7 +9,7 @@ use sora_actors::channel::{ChannelProbe, Sender};
 use sora_actors::memory::MemoryLedger;
 use sora_actors::messages::{GenerationRequest, JobEvent, JobId};
 use sora_actors::stage::{StageHealth, StageThread};
-use sora_actors::{ConsumerLimits, JobContext, JobEvents, JobOrder, JobTicket, Slots};
+use sora_actors::{ConsumerLimits, JobContext, JobEvents, JobOrder, JobTicket, Pace, Slots};
 use sora_telemetry::{record_queue_depth, record_refusal};
 use tokio::sync::watch;
 
@@ -77,6 +77,7 @@ pub(crate) struct PipelineActor {
     channels: Vec<ChannelProbe>,
     slots: Slots,
     ledger: MemoryLedger,
+    pace: Pace,
     loaders: Vec<LoaderProbe>,
     health: Vec<StageHealth>,
     stages: Vec<StageThread>,
@@ -85,7 +86,7 @@ pub(crate) struct PipelineActor {
 
 impl PipelineActor {
     pub(crate) fn new(graph: Graph, limits: &GraphLimits, check: RequestCheck) -> Self {
-        let Graph { intake, channels, stages, slots, ledger, loaders } = graph;
+        let Graph { intake, channels, stages, slots, ledger, pace, loaders } = graph;
         Self {
             intake: Some(intake),
             check,
@@ -96,6 +97,7 @@ impl PipelineActor {
             channels,
             slots,
             ledger,
+            pace,
             loaders,
             health: stages.iter().map(|stage| stage.health().clone()).collect(),
             stages,
@@ -162,6 +164,8 @@ impl PipelineActor {
     /// Closes the graph and has its threads joined where waiting harms nobody.
     fn close(&mut self) {
         self.intake = None;
+        // What is paused would never end.
+        self.pace.lift();
         let stages = std::mem::take(&mut self.stages);
         if !stages.is_empty() {
             let ended = self.ended.0.clone();
@@ -170,6 +174,13 @@ impl PipelineActor {
                 ended.send_replace(true);
             });
         }
+    }
+}
+
+impl Drop for PipelineActor {
+    /// The graph ends by itself, and must not be paused for that.
+    fn drop(&mut self) {
+        self.pace.lift();
     }
 }
 

@@ -8,8 +8,8 @@ use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
 use sora_actors::memory::MemoryLedger;
 use sora_actors::stage::{Stage, StageThread};
 use sora_actors::{
-    DecodeJob, DecoderInput, DenoiseController, JobTicket, LoaderOf, PREVIEWS_UNDER_WAY,
-    PromptEmbedder, RingHop, Slots, StditWorker, VaeDecoder,
+    DecodeJob, DecoderInput, DenoiseController, JobTicket, LoaderOf, PREVIEWS_UNDER_WAY, Pace,
+    PromptEmbedder, RingHop, Slots, StageName, StditWorker, VaeDecoder,
 };
 
 use crate::config::GraphLimits;
@@ -66,6 +66,8 @@ pub struct Graph {
     pub slots: Slots,
     /// The account of all memory.
     pub ledger: MemoryLedger,
+    /// How fast the stages may go.
+    pub pace: Pace,
     /// Observers of the block loaders.
     pub loaders: Vec<LoaderProbe>,
 }
@@ -99,6 +101,7 @@ where
     let (to_decoder, latents) = bounded("latents", limits.token_slots + PREVIEWS_UNDER_WAY);
     let mut channels = vec![intake.probe(), to_controller.probe()];
     let mut stages = Vec::new();
+    let pace = Pace::default();
 
     // From the last worker to the first, since each is told where to send.
     let mut next = RingHop::Controller(to_controller.clone());
@@ -122,20 +125,27 @@ where
     );
     let controller =
         DenoiseController::new(denoiser, inbox, next, limits.workers, to_decoder, ledger.clone());
-    stages.push(StageThread::spawn(embedder)?);
-    stages.push(StageThread::spawn(controller)?);
+    stages.push(spawn(embedder, &pace)?);
+    stages.push(spawn(controller, &pace)?);
     for worker in workers.into_iter().rev() {
-        stages.push(StageThread::spawn(worker)?);
+        stages.push(spawn(worker, &pace)?);
     }
-    stages.push(StageThread::spawn(VaeDecoder::new(decoder, latents, ledger.clone()))?);
+    stages.push(spawn(VaeDecoder::new(decoder, latents, ledger.clone()), &pace)?);
     // Each ends when the stage that it serves has.
     let mut loader_probes = Vec::new();
     for AttachedLoader { stage, channels: probes, probe } in loaders {
         channels.extend(probes);
         loader_probes.push(probe);
-        stages.push(StageThread::spawn(stage)?);
+        // The decoder asks for its networks within its own turn, which would wait for theirs.
+        let within_a_turn = stage.core().name() == StageName::BlockLoader(LoaderOf::VaeDecoder);
+        stages.push(if within_a_turn { StageThread::spawn(stage)? } else { spawn(stage, &pace)? });
     }
-    Ok(Graph { intake, channels, stages, slots, ledger, loaders: loader_probes })
+    Ok(Graph { intake, channels, stages, slots, ledger, pace, loaders: loader_probes })
+}
+
+fn spawn(stage: impl Stage + 'static, pace: &Pace) -> std::io::Result<StageThread> {
+    stage.core().keep_pace(pace);
+    StageThread::spawn(stage)
 }
 
 /// What the last stage computes with.

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
+/// How names of files end that are being written; a process that is killed leaves them.
+pub const PARTIAL_EXTENSION: &str = "partial";
+
 /// A new file whose name says what it is, in case the power fails before it is removed or renamed.
 ///
 /// # Errors
@@ -14,7 +17,7 @@ pub(crate) fn temporary_file(folder: &Path) -> io::Result<NamedTempFile> {
     // Unlike other temporary files, this one becomes the user's: as readable as any new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".sora-").suffix(".partial").tempfile_in(folder)
+    builder.prefix(".sora-").suffix(&format!(".{PARTIAL_EXTENSION}")).tempfile_in(folder)
 }
 
 /// Writes `bytes` to `path`: first to a temporary file beside it, which then takes its name.

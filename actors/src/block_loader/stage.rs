@@ -151,6 +151,7 @@ impl<L: LoadBlocks> BlockLoader<L> {
         size: BlockSize,
         place: Place,
     ) -> Result<LoadedBlock<L::Block>, StageFailure> {
+        let _turn = self.core.turn();
         let _loading = timeline::load_block(index, size.stored_bytes);
         let started = Instant::now();
         let loaded = self.core.compute(|| {

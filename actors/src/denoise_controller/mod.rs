@@ -163,6 +163,7 @@ impl<D: Denoise> DenoiseController<D> {
             JobProgress::Denoising(saved) => Some(saved),
             JobProgress::Denoised(latent) => return self.send(ticket, slot, latent),
         };
+        let _turn = self.core.turn();
         let started = Instant::now();
         let done = saved.as_ref().map_or(0, |saved| saved.step);
         job.enter(JobPhase::Denoising { done, steps: job.request().sampling.steps });
@@ -248,6 +249,8 @@ impl<D: Denoise> DenoiseController<D> {
     fn turn(&mut self, token: Token<D::Activation>) {
         // A job is unknown when the stage died while it was in the ring.
         let Some(mut flight) = self.jobs.remove(&token.job().id()) else { return };
+        // One turn with the saving of the step, so that a pause finds it saved.
+        let _turn = self.core.turn();
         if flight.ticket.context().is_over() {
             return flight.keep_what_is_done(&self.denoiser, &self.core);
         }

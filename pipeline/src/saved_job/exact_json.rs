@@ -13,7 +13,7 @@ const FLOAT: &str = "f64";
 ///
 /// # Errors
 /// It has no form in JSON.
-pub(crate) fn to_text(value: &impl Serialize) -> serde_json::Result<String> {
+pub fn to_text(value: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string(&written(serde_json::to_value(value)?))
 }
 
@@ -21,7 +21,7 @@ pub(crate) fn to_text(value: &impl Serialize) -> serde_json::Result<String> {
 ///
 /// # Errors
 /// It is not such a text, or of another type.
-pub(crate) fn from_text<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+pub fn from_text<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     serde_json::from_value(read(serde_json::from_str(text)?))
 }
 

@@ -4,7 +4,7 @@
 //! checksum of both. Files are replaced as a whole, so a crash leaves the one before or the one after.
 
 mod differences;
-pub(crate) mod exact_json;
+pub mod exact_json;
 mod file;
 mod journal;
 #[cfg(test)]
@@ -21,6 +21,9 @@ use crate::sidecar::{Compute, MadeVideo, ModelIdentity};
 
 pub use differences::differences;
 pub use journal::FileJournal;
+
+/// How names of files end that are being written; a process that is killed while it saves leaves one beside the saved job.
+pub use crate::whole_file::PARTIAL_EXTENSION;
 
 /// What is added to a video's name to name the file that its work is saved in.
 pub const SAVED_JOB_EXTENSION: &str = "sora-job";

@@ -7,6 +7,7 @@ mod cancellation;
 mod failures;
 mod fakes;
 mod flow;
+mod pace;
 mod previews;
 mod resumption;
 mod shutdown;

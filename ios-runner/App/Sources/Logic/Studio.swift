@@ -1,0 +1,101 @@
+import Foundation
+import Observation
+import SoraKit
+
+/// What makes a place for a video, behind a protocol since encoders are Apple's.
+protocol SinkMaker: Sendable {
+    func sink(for file: URL, framesPerSecond: Double) -> any VideoSink
+}
+
+/// Makes videos and knows all that are on their way.
+@Observable @MainActor
+final class Studio {
+    private(set) var videos: [VideoProgress] = []
+    private(set) var unfinished: [UnfinishedVideo] = []
+    private(set) var trouble: String?
+    /// Whether previews are asked for.
+    var showsPreviews = true
+
+    private let runner: any SoraRunnerProtocol
+    private let gallery: Gallery
+    private let sinks: any SinkMaker
+    private let stages: StageFollower
+    private var running: [String: Video] = [:]
+
+    init(runner: any SoraRunnerProtocol, gallery: Gallery, sinks: any SinkMaker, intervals: any StageIntervals) {
+        self.runner = runner
+        self.gallery = gallery
+        self.sinks = sinks
+        stages = StageFollower(intervals: intervals)
+    }
+
+    func make(_ request: VideoRequest) async {
+        let entry = gallery.newEntry(prompt: request.prompt, seed: request.seed)
+        let rate = request.fps ?? runner.model().fps
+        await begin(entry, frames: Int(request.frames ?? runner.model().frames), rate: rate) { [runner] sink in
+            try await runner.make(request, into: sink)
+        }
+    }
+
+    func goOn(with video: UnfinishedVideo) async {
+        let entry = gallery.newEntry(prompt: video.prompt, seed: video.seed)
+        await begin(entry, frames: Int(video.frames), rate: video.fps) { [runner] sink in
+            try await runner.goOn(with: video.key, into: sink)
+        }
+    }
+
+    func forget(_ video: UnfinishedVideo) async {
+        await attempt { try self.runner.forget(key: video.key) }
+        await refresh()
+    }
+
+    func cancel(_ video: VideoProgress) {
+        running[video.id]?.cancel()
+    }
+
+    func clearEnded() {
+        videos.removeAll(where: \.isOver)
+    }
+
+    /// Looks for what an earlier run of the app left.
+    func refresh() async {
+        await attempt { self.unfinished = try await self.runner.unfinished() }
+    }
+
+    private func begin(
+        _ entry: Gallery.Entry, frames: Int, rate: Double,
+        _ submit: @Sendable (any VideoSink) async throws -> Video
+    ) async {
+        trouble = nil
+        do {
+            let video = try await submit(sinks.sink(for: gallery.file(of: entry), framesPerSecond: rate))
+            let progress = VideoProgress(id: video.key, prompt: entry.prompt, frames: frames)
+            videos.insert(progress, at: 0)
+            running[video.key] = video
+            Task { await follow(video, progress, entry) }
+        } catch {
+            trouble = error.localizedDescription
+        }
+        await refresh()
+    }
+
+    private func follow(_ video: Video, _ progress: VideoProgress, _ entry: Gallery.Entry) async {
+        do {
+            for try await event in video.events {
+                progress.see(event)
+                stages.see(event)
+                if showsPreviews, case .progress(.step) = event { video.requestPreview() }
+            }
+            await attempt { try self.gallery.add(entry) }
+        } catch {
+            progress.ended(with: error)
+        }
+        stages.ended()
+        running[video.key] = nil
+        await refresh()
+    }
+
+    private func attempt(_ work: () async throws -> Void) async {
+        do { try await work() } catch { trouble = error.localizedDescription }
+    }
+}

@@ -1,0 +1,46 @@
+import Foundation
+import Observation
+import SoraKit
+
+/// Metrics to read, to push, and to take away.
+@Observable @MainActor
+final class TelemetryDesk {
+    private(set) var text = ""
+    private(set) var trouble: String?
+    private(set) var isPushing = false
+    var gateway = ""
+
+    /// Lines of JSON, for a Mac to collect.
+    let file: URL
+    private let runner: any SoraRunnerProtocol
+
+    init(runner: any SoraRunnerProtocol, file: URL) {
+        self.runner = runner
+        self.file = file
+    }
+
+    func refresh() {
+        text = runner.metricsText()
+    }
+
+    func push(every seconds: Double = 10) async {
+        do {
+            try await runner.pushMetrics(url: gateway, intervalSeconds: seconds)
+            (isPushing, trouble) = (true, nil)
+        } catch {
+            trouble = error.localizedDescription
+        }
+    }
+
+    func stopPushing() async {
+        try? await runner.stopPushing()
+        isPushing = false
+    }
+
+    /// The page as a file to share.
+    func exported() throws -> URL {
+        let page = FileManager.default.temporaryDirectory.appendingPathComponent("sora-metrics.prom")
+        try Data(runner.metricsText().utf8).write(to: page, options: .atomic)
+        return page
+    }
+}

@@ -1,0 +1,128 @@
+import SoraKit
+import SwiftUI
+import UniformTypeIdentifiers
+
+struct ModelView: View {
+    let session: Session
+    let model: ModelDescription
+    let selfCheck: SelfCheck
+
+    @State private var picksFolder = false
+    @State private var address = ""
+    @State private var name = "open-sora-v1.2"
+
+    var body: some View {
+        NavigationStack {
+            Form {
+                Section("Open") {
+                    LabeledContent("Name") { Text(verbatim: model.name) }
+                    LabeledContent("Computes on") { Text(verbatim: "\(model.device), \(model.precision)") }
+                    Button("Use the embedded model") { Task { await session.use(model: nil) } }
+                        .disabled(session.modelFolder == nil)
+                    ForEach(installed, id: \.self) { folder in
+                        Button { Task { await session.use(model: folder) } } label: { Text(verbatim: folder) }
+                            .disabled(session.modelFolder == folder)
+                    }
+                }
+                Section {
+                    Button("Import a folder from Files") { picksFolder = true }
+                    TextField("https://…/open-sora-v1.2", text: $address)
+                        .textInputAutocapitalization(.never)
+                        .autocorrectionDisabled()
+                        .keyboardType(.URL)
+                    TextField("Name of its folder", text: $name).textInputAutocapitalization(.never)
+                    Button("Download, or go on") { download() }
+                        .disabled(URL(string: address)?.host() == nil || name.contains("/") || name.isEmpty)
+                    importState
+                } header: {
+                    Text("Import")
+                } footer: {
+                    Text("The address is a folder with SHA256SUMS in it. Interrupted downloads go on where they were.")
+                }
+                NavigationLink("Self-check") { SelfCheckView(check: selfCheck) }
+            }
+            .navigationTitle("Model")
+            .fileImporter(isPresented: $picksFolder, allowedContentTypes: [.folder]) { picked in
+                guard case .success(let folder) = picked else { return }
+                let granted = folder.startAccessingSecurityScopedResource()
+                defer { if granted { folder.stopAccessingSecurityScopedResource() } }
+                session.models.copy(from: folder)
+            }
+        }
+    }
+
+    private var installed: [String] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: session.models.folder.path)) ?? []
+        return names.filter { !$0.hasSuffix(".partial") }.sorted()
+    }
+
+    @ViewBuilder private var importState: some View {
+        switch session.models.state {
+        case .idle: EmptyView()
+        case .working(let file, let bytes):
+            LabeledContent {
+                Text(Int64(clamping: bytes), format: .byteCount(style: .file)).monospacedDigit()
+            } label: {
+                Text(verbatim: file)
+            }
+        case .done: Label("It is there.", systemImage: "checkmark.circle")
+        case .failed(let reason): Text(verbatim: reason).foregroundStyle(.red)
+        }
+    }
+
+    private func download() {
+        guard let base = URL(string: address) else { return }
+        Task { await session.models.download(from: base, name: name) }
+    }
+}
+
+struct SelfCheckView: View {
+    let check: SelfCheck
+
+    var body: some View {
+        List {
+            Section {
+                Button("Run the golden cases") { Task { await check.runCases() } }
+                Button("Time small blocks") { Task { await check.runBenchmark(fullSize: false) } }
+                Button("Time blocks of full size") { Task { await check.runBenchmark(fullSize: true) } }
+                if check.isRunning { ProgressView() }
+                if let trouble = check.trouble { Text(verbatim: trouble).foregroundStyle(.red) }
+            } footer: {
+                Text("No video may be on its way. Full size takes about a gigabyte.")
+            }
+            .disabled(check.isRunning)
+            if !check.cases.isEmpty {
+                Section("\(check.passed) of \(check.cases.count) cases passed") {
+                    ForEach(check.cases, id: \.name) { golden in
+                        Label {
+                            VStack(alignment: .leading) {
+                                Text(verbatim: golden.name)
+                                Text(verbatim: golden.reason ?? "").font(.caption).foregroundStyle(.red)
+                            }
+                        } icon: {
+                            Image(systemName: golden.passed ? "checkmark.circle" : "xmark.circle")
+                                .foregroundStyle(golden.passed ? .green : .red)
+                        }
+                        .accessibilityLabel(golden.passed ? Text("\(golden.name) passed") : Text("\(golden.name) failed"))
+                    }
+                }
+            }
+            if !check.timings.isEmpty {
+                Section("Timings") {
+                    ForEach(check.timings, id: \.what) { timing in
+                        LabeledContent {
+                            if let failure = timing.failure {
+                                Text(verbatim: failure).foregroundStyle(.red)
+                            } else {
+                                Text("\(timing.seconds, format: .number.precision(.significantDigits(3))) s")
+                            }
+                        } label: {
+                            Text(verbatim: timing.what)
+                        }
+                    }
+                }
+            }
+        }
+        .navigationTitle("Self-check")
+    }
+}

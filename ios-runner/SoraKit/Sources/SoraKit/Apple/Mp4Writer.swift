@@ -1,0 +1,113 @@
+#if canImport(AVFoundation)
+import AVFoundation
+import CoreVideo
+import Foundation
+
+/// Writes frames as H.264 into an MP4 file, which takes its name when it is whole.
+///
+/// It is called from one thread at a time, the job's, so nothing here is locked.
+public final class Mp4Writer: VideoSink, @unchecked Sendable {
+    private let target: URL
+    private let unfinished: URL
+    private let framesPerSecond: Double
+    private var writing: Writing?
+
+    private struct Writing {
+        let writer: AVAssetWriter
+        let input: AVAssetWriterInput
+        let adaptor: AVAssetWriterInputPixelBufferAdaptor
+    }
+
+    public init(target: URL, framesPerSecond: Double) {
+        self.target = target
+        self.framesPerSecond = framesPerSecond
+        unfinished = target.deletingPathExtension().appendingPathExtension("unfinished.mp4")
+    }
+
+    public func append(_ frames: [SoraFrame]) throws {
+        for frame in frames {
+            let writing = try self.writing ?? begin(width: Int(frame.widthPx()), height: Int(frame.heightPx()))
+            self.writing = writing
+            while !writing.input.isReadyForMoreMediaData {
+                if writing.writer.status == .failed { throw failure(of: writing.writer) }
+                Thread.sleep(forTimeInterval: 0.002)
+            }
+            let scale = CMTimeScale(60_000)
+            let time = CMTime(value: CMTimeValue(Double(frame.index()) * Double(scale) / framesPerSecond), timescale: scale)
+            guard writing.adaptor.append(try pixelBuffer(of: frame, from: writing.adaptor), withPresentationTime: time) else {
+                throw failure(of: writing.writer)
+            }
+        }
+    }
+
+    public func finish() throws {
+        guard let writing else { throw CocoaError(.fileWriteUnknown) }
+        writing.input.markAsFinished()
+        let done = DispatchSemaphore(value: 0)
+        writing.writer.finishWriting { done.signal() }
+        done.wait()
+        guard writing.writer.status == .completed else { throw failure(of: writing.writer) }
+        _ = try FileManager.default.replaceItemAt(target, withItemAt: unfinished)
+    }
+
+    public func abandon() {
+        writing?.writer.cancelWriting()
+        writing = nil
+        try? FileManager.default.removeItem(at: unfinished)
+    }
+
+    private func begin(width: Int, height: Int) throws -> Writing {
+        try? FileManager.default.removeItem(at: unfinished)
+        let writer = try AVAssetWriter(outputURL: unfinished, fileType: .mp4)
+        let settings: [String: Any] = [
+            AVVideoCodecKey: AVVideoCodecType.h264, AVVideoWidthKey: width, AVVideoHeightKey: height,
+        ]
+        let input = AVAssetWriterInput(mediaType: .video, outputSettings: settings)
+        input.expectsMediaDataInRealTime = false
+        let adaptor = AVAssetWriterInputPixelBufferAdaptor(
+            assetWriterInput: input,
+            sourcePixelBufferAttributes: [
+                kCVPixelBufferPixelFormatTypeKey as String: kCVPixelFormatType_32BGRA,
+                kCVPixelBufferWidthKey as String: width,
+                kCVPixelBufferHeightKey as String: height,
+            ]
+        )
+        writer.add(input)
+        guard writer.startWriting() else { throw failure(of: writer) }
+        writer.startSession(atSourceTime: .zero)
+        return Writing(writer: writer, input: input, adaptor: adaptor)
+    }
+
+    /// The encoder takes blue first.
+    private func pixelBuffer(
+        of frame: SoraFrame, from adaptor: AVAssetWriterInputPixelBufferAdaptor
+    ) throws -> CVPixelBuffer {
+        var made: CVPixelBuffer?
+        guard let pool = adaptor.pixelBufferPool,
+            CVPixelBufferPoolCreatePixelBuffer(nil, pool, &made) == kCVReturnSuccess, let buffer = made
+        else { throw CocoaError(.fileWriteUnknown) }
+        CVPixelBufferLockBaseAddress(buffer, [])
+        defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
+        guard let base = CVPixelBufferGetBaseAddress(buffer) else { throw CocoaError(.fileWriteUnknown) }
+        let stride = CVPixelBufferGetBytesPerRow(buffer)
+        let (width, height) = (Int(frame.widthPx()), Int(frame.heightPx()))
+        frame.withPixels { pixels in
+            for row in 0..<height {
+                let line = base.advanced(by: row * stride).assumingMemoryBound(to: UInt8.self)
+                for column in 0..<width {
+                    let from = (row * width + column) * 4
+                    line[column * 4] = pixels[from + 2]
+                    line[column * 4 + 1] = pixels[from + 1]
+                    line[column * 4 + 2] = pixels[from]
+                    line[column * 4 + 3] = pixels[from + 3]
+                }
+            }
+        }
+        return buffer
+    }
+
+    private func failure(of writer: AVAssetWriter) -> any Error {
+        writer.error ?? CocoaError(.fileWriteUnknown)
+    }
+}
+#endif

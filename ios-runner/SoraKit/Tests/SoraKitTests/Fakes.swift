@@ -1,0 +1,72 @@
+import Foundation
+@testable import SoraKit
+
+/// A runner that writes down what it is told.
+final class FakeRunner: SoraRunnerProtocol, @unchecked Sendable {
+    private let lock = NSLock()
+    private var log: [String] = []
+
+    var heard: [String] { lock.withLock { log } }
+
+    private func hear(_ what: String) { lock.withLock { log.append(what) } }
+
+    private func state(_ bytes: UInt64) -> MemoryState {
+        MemoryState(budgetBytes: bytes, usedBytes: 0, peakBytes: 0, spareBytes: 0)
+    }
+
+    func memoryWarning(bytes: UInt64) async throws -> MemoryState {
+        hear("warning \(bytes)")
+        return state(bytes)
+    }
+    func setMemoryBudget(bytes: UInt64) async throws -> MemoryState {
+        hear("budget \(bytes)")
+        return state(bytes)
+    }
+    func thermalState(level: ThermalLevel) { hear("thermal \(level)") }
+    func pause() async throws { hear("pause") }
+    func resume() { hear("resume") }
+
+    func benchmarkBlocks(fullSize: Bool, iterations: UInt32) async throws -> [BlockTiming] { [] }
+    func close() async {}
+    func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
+        throw RunnerError.NotFound(message: key)
+    }
+    func forget(key: String) throws {}
+    func metricsText() -> String { "" }
+    func model() -> ModelDescription {
+        ModelDescription(
+            name: "fake", fingerprint: "", device: "cpu", precision: "f32", widthPx: 64, heightPx: 64, frames: 17, fps: 8,
+            steps: 30, guidanceScale: 7)
+    }
+    func plan(request: VideoRequest) async throws -> VideoPlan { throw RunnerError.Closed(message: "") }
+    func pushMetrics(url: String, intervalSeconds: Double) async throws {}
+    func runGoldenCases(folder: String) async throws -> [GoldenCase] { [] }
+    func status() async throws -> RunnerStatus {
+        RunnerStatus(accepting: true, paused: false, jobs: 0, deaths: [], memory: state(0))
+    }
+    func stopPushing() async throws {}
+    func submit(request: VideoRequest, listener: any JobListener) async throws -> SoraJob {
+        throw RunnerError.Closed(message: "")
+    }
+    func unfinished() async throws -> [UnfinishedVideo] { [] }
+}
+
+struct FakePhone: Surroundings, MemoryProbe, BackgroundTime {
+    var pressures: [MemoryPressure] = []
+    var levels: [ThermalLevel] = []
+    var phases: [AppPhase] = []
+    var availableBytes: UInt64? = 1_000
+    var footprintBytes: UInt64 = 500
+
+    func memoryPressure() -> AsyncStream<MemoryPressure> { stream(pressures) }
+    func thermalLevels() -> AsyncStream<ThermalLevel> { stream(levels) }
+    func appPhases() -> AsyncStream<AppPhase> { stream(phases) }
+    func use(for work: @Sendable () async -> Void) async { await work() }
+
+    private func stream<Item: Sendable>(_ items: [Item]) -> AsyncStream<Item> {
+        AsyncStream { continuation in
+            items.forEach { continuation.yield($0) }
+            continuation.finish()
+        }
+    }
+}

@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Rehearses a phone's memory: a video of the full-size model under a limit that the kernel enforces, with everything that a phone
+does to an app in the middle of it.
+
+    ios-runner/check/python.sh -k nothing          # builds the library and the bindings once
+    PYTHONPATH=target/ios-runner/python ios-runner/check/rehearsal.py MODEL_FOLDER [--limit 3300000000]
+
+`sora synth --preset opensora-v1.2` writes a model folder of random weights. The program starts itself anew in a control group with
+that limit (version 1 or 2, as root, or whoever may make one); more than that, and the kernel ends it. The same video is then made
+twice: once undisturbed, and once with a memory warning down to nothing in the middle of a step, heat, the app in the background and
+back, a kill while it denoises and the rest by a new process. Both must have the same bytes.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def enter_group(limit):
+    """Puts this process into a control group of its own, and says where the group's figures are."""
+    name = f"sora-rehearsal-{os.getpid()}"
+    if (GROUPS / "memory").is_dir():
+        group = GROUPS / "memory" / name
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(limit))
+    else:
+        group = GROUPS / name
+        group.mkdir()
+        (group / "memory.max").write_text(str(limit))
+        if (group / "memory.swap.max").exists():
+            (group / "memory.swap.max").write_text("0")
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+    return group
+
+
+def figures(group):
+    """What the kernel says of the group: how often the limit was hit, and whether anything was killed."""
+    found = {}
+    for name in ("memory.max_usage_in_bytes", "memory.peak", "memory.failcnt"):
+        if (group / name).exists():
+            found[name] = int((group / name).read_text())
+    return found
+
+
+def say(what, **details):
+    print(json.dumps({"seconds": round(time.monotonic() - START, 1), "event": what, **details}), flush=True)
+
+
+START = time.monotonic()
+
+
+def actor(arguments):
+    """Makes the video, or goes on with it, in this process."""
+    import sora_ios_runner as sora
+
+    class Listener(sora.JobListener):
+        def __init__(self):
+            self.digest = hashlib.sha256()
+            self.frames_seen = 0
+            self.steps = 0
+            self.moment = threading.Condition()
+            self.last = None
+            self.embedding = False
+
+        def _mark(self, **changes):
+            with self.moment:
+                vars(self).update(changes)
+                self.moment.notify_all()
+
+        def progress(self, event):
+            name = type(event).__name__.rpartition(".")[2].lower()
+            say(name)
+            if name == "step":
+                self._mark(steps=self.steps + 1)
+            elif name == "embedding":
+                self._mark(embedding=True)
+
+        def preview(self, steps_done, frame):
+            say("preview", steps_done=steps_done)
+
+        def frames(self, frames):
+            for frame in frames:
+                self.digest.update(frame.rgba())
+            self.frames_seen += len(frames)
+
+        def finished(self, summary):
+            say("finished", took=round(summary.seconds, 1))
+            self._mark(last="finished")
+
+        def failed(self, failure):
+            say("failed", kind=str(failure.kind), message=failure.message)
+            self._mark(last="failed")
+
+        def cancelled(self):
+            self._mark(last="cancelled")
+
+        def wait(self, condition):
+            with self.moment:
+                self.moment.wait_for(lambda: condition() or self.last)
+
+    def memory(state):
+        return {name: getattr(state, name) for name in ("budget_bytes", "used_bytes", "peak_bytes", "spare_bytes")}
+
+    config = sora.RunnerConfig(
+        model_folder=arguments.model,
+        device=sora.ComputeDevice.CPU,
+        precision=sora.ComputePrecision.F32,
+        memory_budget_bytes=arguments.budget,
+        cache_folder=arguments.cache,
+    )
+    runner = asyncio.run(sora.SoraRunner.open(config))
+    request = sora.VideoRequest(
+        prompt="a lighthouse in a storm",
+        steps=arguments.steps,
+        width_px=arguments.side,
+        height_px=arguments.side,
+        frames=arguments.frames,
+    )
+    plan = asyncio.run(runner.plan(request))
+    say("plan", smallest_bytes=plan.smallest_bytes, budget_bytes=plan.budget_bytes, retained_blocks=plan.retained_blocks)
+    listener = Listener()
+    if arguments.resume:
+        [video] = asyncio.run(runner.unfinished())
+        say("unfinished", steps_done=video.steps_done, steps=video.steps, obstacle=video.obstacle)
+        job = asyncio.run(runner.continue_job(video.key, listener))
+    else:
+        job = asyncio.run(runner.submit(request, listener))
+    if arguments.disturb:
+        listener.wait(lambda: listener.embedding)
+        time.sleep(arguments.pause)
+        # In the middle of the text encoder's sweep, which holds the most.
+        say("warning", **memory(asyncio.run(runner.memory_warning(0))))
+        listener.wait(lambda: listener.steps >= 1)
+        asyncio.run(runner.set_memory_budget(arguments.budget))
+        runner.thermal_state(sora.ThermalLevel.SERIOUS)
+        say("serious")
+        time.sleep(arguments.pause)
+        # In the middle of a step.
+        say("warning", **memory(asyncio.run(runner.memory_warning(0))))
+        asyncio.run(runner.pause())
+        say("background", resident_bytes=resident())
+        time.sleep(arguments.pause)
+        runner.resume()
+        runner.thermal_state(sora.ThermalLevel.NOMINAL)
+        say("foreground")
+        listener.wait(lambda: listener.steps >= 2)
+        say("kill")
+        os.kill(os.getpid(), signal.SIGKILL)
+    job.request_preview()
+    listener.wait(lambda: False)
+    status = asyncio.run(runner.status())
+    say(
+        "end",
+        last=listener.last,
+        frames=listener.frames_seen,
+        sha256=listener.digest.hexdigest(),
+        most_resident_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        **memory(status.memory),
+    )
+    asyncio.run(runner.close())
+    return 0 if listener.last == "finished" else 1
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def director(arguments):
+    """Makes both videos in processes of their own, and compares them."""
+    group = enter_group(arguments.limit)
+    ends = []
+    with tempfile.TemporaryDirectory(prefix="sora-rehearsal-") as cache:
+        for name, flags, kill in (
+            ("undisturbed", [], False),
+            ("disturbed", ["--disturb"], True),
+            ("the rest of it", ["--resume"], False),
+        ):
+            print(f"== {name}", flush=True)
+            command = [sys.executable, __file__, arguments.model, "--act", "--cache", cache, *flags]
+            for setting in ("budget", "steps", "side", "frames", "pause"):
+                command += [f"--{setting}", str(getattr(arguments, setting))]
+            last = {}
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                for line in process.stdout:
+                    print(line, end="", flush=True)
+                    last = json.loads(line)
+            if kill:
+                # By itself, that is: a kill by the kernel would not have been told before.
+                if process.returncode != -signal.SIGKILL or last.get("event") != "kill":
+                    sys.exit(f"rehearsal: {name}: ended with {process.returncode} after {last}")
+            elif process.returncode or last.get("event") != "end":
+                sys.exit(f"rehearsal: {name}: ended with {process.returncode} after {last}")
+            else:
+                ends.append(last)
+    print("kernel:", json.dumps(figures(group)))
+    first, second = ends
+    if first["sha256"] != second["sha256"] or first["frames"] != second["frames"]:
+        sys.exit(f"rehearsal: the videos differ: {first} {second}")
+    print(f"rehearsal: ok, the same {first['frames']} frames both times, under {arguments.limit / 1e9:.1f} GB")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("--limit", type=int, default=3_300_000_000, help="bytes that the kernel allows")
+    parser.add_argument("--budget", type=int, help="bytes that the runner is told [default: 200 MB less than the limit]")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--side", type=int, default=192, help="pixels")
+    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--pause", type=float, default=5.0, help="seconds between a moment and what disturbs it")
+    parser.add_argument("--act", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--disturb", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--cache", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.budget = arguments.budget or arguments.limit - 200_000_000
+    sys.exit(actor(arguments) if arguments.act else director(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Swift without a Mac: a real Swift 6 compiler checks everything that needs no Apple framework, parses the rest, and builds a
+# client that runs.
+#
+#   swift.sh check    type-checks bindings, the package's core, the app's logic, and their tests; parses views and what is Apple's
+#   swift.sh client   also compiles the client against the runner's library, and runs it
+#
+# The compiler is `swiftc`, if there is one (swift.org has builds for most Linuxes). On Debian 12, `swift.sh install` unpacks Debian
+# 13's into SWIFT_ROOT (2.5 GB), beside the system and without changing it; it runs there in a chroot, so as root.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+root=${SWIFT_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/sora-swift}
+target=${CARGO_TARGET_DIR:-target}
+place=$target/ios-runner/swift
+mode=${1:-check}
+
+install_compiler() {
+    local apt=$root.apt mirror
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
+    mkdir -p "$apt"/{etc/apt.conf.d,etc/preferences.d,etc/trusted.gpg.d,lists/partial,cache/archives/partial,state} "$root"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror%/} trixie main" >"$apt/etc/sources.list"
+    cat >"$apt/aptrc" <<X
+Dir::Etc "$apt/etc"; Dir::Etc::sourcelist "$apt/etc/sources.list"; Dir::Etc::sourceparts "-";
+Dir::State "$apt/state"; Dir::State::lists "$apt/lists"; Dir::State::status "/dev/null"; Dir::Cache "$apt/cache";
+APT::Sandbox::User "root";
+X
+    export APT_CONFIG=$apt/aptrc
+    apt-get update -qq
+    apt-get install -qq -y --no-install-recommends --download-only swiftlang libc6-dev libstdc++-14-dev
+    local link package
+    for link in bin lib lib64 sbin; do
+        mkdir -p "$root/usr/$link"
+        ln -sfn "usr/$link" "$root/$link"
+    done
+    for package in "$apt"/cache/archives/*.deb; do
+        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$root" --keep-directory-symlink --exclude='./usr/share/doc'
+    done
+    rm -rf "$apt"
+}
+
+# Runs the compiler with paths below $place, which the chroot sees as /sora.
+swift_compiler() {
+    if command -v swiftc >/dev/null; then
+        (cd "$place" && swiftc "$@")
+    else
+        in_root /usr/libexec/swift/bin/swiftc -working-directory /sora "$@"
+    fi
+}
+
+# The unpacked system is not installed, so its loader is told where libraries are; the compiler finds itself by /proc.
+in_root() {
+    local swift=/usr/libexec/swift
+    local libraries=/sora:$swift/lib/swift/linux:$swift/lib/swift/host:$swift/lib:/usr/lib/x86_64-linux-gnu
+    mkdir -p "$root"/{sora,tmp,dev,proc}
+    [ -e "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
+    mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
+    env -i HOME=/tmp TMPDIR=/tmp "PATH=$swift/bin:/usr/bin:/bin:/usr/sbin" "LD_LIBRARY_PATH=$libraries" \
+        chroot "$root" "$@"
+}
+
+if [ "$mode" = install ]; then
+    install_compiler
+    exit
+fi
+if ! command -v swiftc >/dev/null && [ ! -x "$root/usr/libexec/swift/bin/swiftc" ]; then
+    echo "swift.sh: no Swift compiler: install one from swift.org, or run swift.sh install" >&2
+    exit 2
+fi
+
+if ! command -v swiftc >/dev/null; then place=$root/sora; fi
+rm -rf "$place"
+mkdir -p "$place"/{core,apple,logic,views,client}
+cargo build --locked -p sora-ios-runner --features bindgen-cli
+"$target/debug/uniffi-bindgen" generate "$target/debug/libsora_ios_runner.so" \
+    --language swift --no-format --out-dir "$place"
+mv "$place/sora_ios_runnerFFI.modulemap" "$place/module.modulemap"
+cp "$target/debug/libsora_ios_runner.so" "$place/"
+cp ios-runner/SoraKit/Sources/SoraKit/Core/*.swift "$place/core/"
+cp ios-runner/SoraKit/Sources/SoraKit/Apple/*.swift "$place/apple/"
+cp ios-runner/App/Sources/Logic/*.swift "$place/logic/"
+cp ios-runner/App/Sources/Views/*.swift "$place/views/"
+cp ios-runner/check/client/*.swift "$place/client/"
+
+# Files of the app import the package, which here is the same module.
+sed -i '/^import SoraKit$/d' "$place"/logic/*.swift
+names() { (cd "$place" && for folder in "$@"; do echo "$folder"/*.swift; done); }
+here=.
+if ! command -v swiftc >/dev/null; then here=/sora; fi
+common=(-swift-version 6 -parse-as-library -module-name app -Xcc "-fmodule-map-file=$here/module.modulemap" -I "$here")
+
+echo "== type check: bindings, core, logic"
+swift_compiler "${common[@]}" -typecheck sora_ios_runner.swift $(names core logic)
+echo "== parse: what needs Apple's frameworks"
+swift_compiler -parse $(names apple views)
+
+if [ "$mode" = client ]; then
+    echo "== a client"
+    swift_compiler "${common[@]}" sora_ios_runner.swift $(names core client) \
+        -L "$here" -lsora_ios_runner -o "$here/client/client"
+    if command -v swiftc >/dev/null; then
+        LD_LIBRARY_PATH=$place "$place/client/client"
+    else
+        in_root /sora/client/client
+    fi
+fi
+echo "swift.sh: ok"

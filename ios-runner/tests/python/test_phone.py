@@ -1,0 +1,129 @@
+"""What a phone does to an app in the middle of a video: warns of memory, grows hot, sends it away, kills it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+
+import sora_ios_runner as sora
+from support import Listener, RunnerCase, request, wait_until
+
+STEPS = 40
+
+
+class Phone(RunnerCase):
+    def begun(self, runner, **settings):
+        """A video that is in the middle of its steps."""
+        listener = Listener()
+        job = self.submit(runner, request(steps=STEPS, **settings), listener)
+        listener.wait_for("step")
+        return job, listener
+
+    def reference(self):
+        with self.runner() as runner:
+            return self.make(runner, request(steps=STEPS)).digest()
+
+    def test_a_memory_warning_in_mid_run_leaves_the_bytes_as_they_are(self):
+        expected = self.reference()
+        with self.runner(memory_budget_bytes=1 << 30) as runner:
+            plan = asyncio.run(runner.plan(request(steps=STEPS)))
+            job, listener = self.begun(runner)
+            wait_until(lambda: asyncio.run(runner.status()).memory.spare_bytes > 0 or job.is_over())
+            self.assertFalse(job.is_over(), "nothing was kept")
+            state = asyncio.run(runner.memory_warning(0))
+            # Not less than the video needs, nothing that is only kept.
+            self.assertEqual(state.budget_bytes, plan.smallest_bytes)
+            self.assertEqual(listener.wait_for_end(), "finished", listener.failure)
+            self.assertEqual(listener.digest(), expected)
+            wait_until(job.is_over)
+            # A warning never raises the budget; only the app does.
+            self.assertEqual(asyncio.run(runner.memory_warning(1 << 30)).budget_bytes, plan.smallest_bytes)
+            self.assertEqual(asyncio.run(runner.set_memory_budget(1 << 30)).budget_bytes, 1 << 30)
+
+    def test_heat_slows_down_and_changes_no_bit(self):
+        expected = self.reference()
+        with self.runner() as runner:
+            job, listener = self.begun(runner)
+            for level in (
+                sora.ThermalLevel.FAIR,
+                sora.ThermalLevel.SERIOUS,
+                sora.ThermalLevel.CRITICAL,
+                sora.ThermalLevel.NOMINAL,
+            ):
+                runner.thermal_state(level)
+                steps = listener.names().count("step")
+                wait_until(lambda: listener.names().count("step") > steps or job.is_over())
+            self.assertEqual(listener.wait_for_end(), "finished", listener.failure)
+            self.assertEqual(listener.digest(), expected)
+
+    def test_a_pause_stands_still_and_goes_on_with_the_same_bytes(self):
+        expected = self.reference()
+        with self.runner() as runner:
+            job, listener = self.begun(runner)
+            asyncio.run(runner.pause())
+            self.assertTrue(asyncio.run(runner.status()).paused)
+            # What was computed before is told still.
+            time.sleep(0.3)
+            steps = listener.names().count("step")
+            time.sleep(0.3)
+            self.assertEqual(listener.names().count("step"), steps, "work went on")
+            self.assertFalse(job.is_over())
+            runner.resume()
+            self.assertFalse(asyncio.run(runner.status()).paused)
+            self.assertEqual(listener.wait_for_end(), "finished", listener.failure)
+            self.assertEqual(listener.digest(), expected)
+
+    def test_an_app_that_is_killed_goes_on_where_it_was(self):
+        expected = self.reference()
+        killed = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("killed_app.py"), self.folder / "cache", str(STEPS)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        key = killed.stdout.readline().strip()
+        while killed.stdout.readline().strip() != "step":
+            pass
+        # Time for the step to be saved.
+        saved = self.folder / "cache" / "jobs" / f"{key}.sora-job"
+        wait_until(lambda: saved.exists() and saved.stat().st_size > 0)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        killed.stdout.close()
+        with self.runner() as runner:
+            [video] = asyncio.run(runner.unfinished())
+            self.assertEqual((video.key, video.steps, video.obstacle), (key, STEPS, None))
+            self.assertEqual((video.seed, video.frames), (42, 17))
+            listener = Listener()
+            job = asyncio.run(runner.continue_job(key, listener))
+            with self.assertRaises(sora.RunnerError.Busy):
+                asyncio.run(runner.continue_job(key, Listener()))
+            self.assertEqual(listener.wait_for_end(), "finished", listener.failure)
+            self.assertIn("resumed", listener.names())
+            self.assertEqual(listener.digest(), expected)
+            wait_until(job.is_over)
+            self.assertEqual(asyncio.run(runner.unfinished()), [])
+            self.assertEqual(os.listdir(self.folder / "cache" / "jobs"), [])
+
+    def test_a_video_that_only_waited_can_be_begun_again_or_forgotten(self):
+        with self.runner() as runner:
+            asyncio.run(runner.pause())
+            jobs = [self.submit(runner, request(seed=seed), Listener()) for seed in (1, 2)]
+            keys = [job.key() for job in jobs]
+            del jobs
+            wait_until(lambda: len(asyncio.run(runner.unfinished())) == 2)
+            runner.forget(keys[0])
+            runner.resume()
+            [video] = asyncio.run(runner.unfinished())
+            self.assertEqual((video.key, video.seed, video.steps_done), (keys[1], 2, 0))
+            listener = Listener()
+            job = asyncio.run(runner.continue_job(keys[1], listener))
+            self.assertEqual(listener.wait_for_end(), "finished", listener.failure)
+            wait_until(job.is_over)
+
+
+if __name__ == "__main__":
+    unittest.main()
