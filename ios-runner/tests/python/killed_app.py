@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 
 import sora_ios_runner as sora
 from support import Listener, request
@@ -11,6 +12,9 @@ class Telling(Listener):
     def progress(self, event):
         super().progress(event)
         print(self.names()[-1], flush=True)
+        if self.names()[-1] == "step":
+            # Who takes no frames keeps the video from ending before the kill.
+            time.sleep(3600)
 
 
 runner = asyncio.run(sora.SoraRunner.open(sora.RunnerConfig(cache_folder=sys.argv[1], device=sora.ComputeDevice.CPU)))
