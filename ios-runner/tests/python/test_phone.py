@@ -85,8 +85,7 @@ class Phone(RunnerCase):
             text=True,
         )
         key = killed.stdout.readline().strip()
-        while killed.stdout.readline().strip() != "step":
-            pass
+        self.assertEqual(killed.stdout.readline().strip(), "step")
         # Time for the step to be saved.
         saved = self.folder / "cache" / "jobs" / f"{key}.sora-job"
         wait_until(lambda: saved.exists() and saved.stat().st_size > 0)
