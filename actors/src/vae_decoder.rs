@@ -95,9 +95,7 @@ impl<V: DecodeLatent> VaeDecoder<V> {
             (Ok(()), None) => ticket.finish(),
         }
     }
-}
 
-impl<V: DecodeLatent> VaeDecoder<V> {
     /// Decodes a preview with memory that is to spare now. The video that comes meanwhile waits for this one frame at most.
     fn preview(&mut self, preview: PreviewJob) {
         let PreviewJob { open, latent, .. } = &preview;
@@ -155,14 +153,11 @@ mod tests {
 
     use std::time::Duration;
 
-    use sora_models::prompt_notation::PromptScores;
-    use sora_models::rflow::SamplingSettings;
-
     use super::*;
     use crate::channel::bounded;
     use crate::compute::Computed;
     use crate::job::{ConsumerLimits, JobTicket};
-    use crate::messages::{GenerationRequest, JobId, Latent, RgbFrame, VideoChunk};
+    use crate::messages::{JobId, Latent, RgbFrame, VideoChunk, one_pixel_request};
     use crate::preview::PreviewPlaces;
     use crate::slots::Slots;
 
@@ -185,17 +180,7 @@ mod tests {
     }
 
     fn ticket() -> (JobTicket, crate::JobEvents) {
-        let request = GenerationRequest {
-            prompt: "a prompt".into(),
-            negative_prompt: None,
-            seed: 0,
-            width_px: 1,
-            height_px: 1,
-            num_frames: 1,
-            fps: 8.0,
-            sampling: SamplingSettings { steps: 3, ..SamplingSettings::default() },
-            scores: PromptScores::default(),
-        };
+        let request = one_pixel_request(0);
         let limits = ConsumerLimits { chunk_backlog: 1, patience: Duration::MAX };
         JobTicket::open(JobId(1), request, limits)
     }

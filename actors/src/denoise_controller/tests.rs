@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
-use sora_models::prompt_notation::PromptScores;
 use sora_models::rflow::{LeapRule, LinearProportionalLeap, SamplingSettings, SavedRun};
 
 use super::*;
 use crate::channel::bounded;
 use crate::compute::{Computed, EmbeddedPrompt, EmbeddedTexts, StepReport};
 use crate::job::ConsumerLimits;
-use crate::messages::{JobEvent, PromptEmbedding};
+use crate::messages::{JobEvent, PromptEmbedding, one_pixel_request};
 use crate::slots::Slots;
 use crate::stage::StageThread;
 
@@ -74,17 +73,7 @@ impl Denoise for Counter {
 }
 
 fn job(id: u64, slots: &Slots) -> (DenoiseJob, crate::JobEvents) {
-    let request = GenerationRequest {
-        prompt: "a prompt".into(),
-        negative_prompt: None,
-        seed: id,
-        width_px: 1,
-        height_px: 1,
-        num_frames: 1,
-        fps: 8.0,
-        sampling: SamplingSettings { steps: 3, ..SamplingSettings::default() },
-        scores: PromptScores::default(),
-    };
+    let request = one_pixel_request(id);
     let embedding = PromptEmbedding {
         format_version: PromptEmbedding::FORMAT_VERSION,
         token_ids: vec![7],

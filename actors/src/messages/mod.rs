@@ -13,6 +13,8 @@ pub use event::{Caption, JobEvent, JobSummary, StageSeconds};
 pub use job_checkpoint::{JobCheckpoint, JobProgress};
 pub use latent::Latent;
 pub use prompt_embedding::PromptEmbedding;
+#[cfg(test)]
+pub(crate) use request::one_pixel_request;
 pub use request::{GenerationRequest, JobId};
 pub use video_chunk::{RgbFrame, VideoChunk};
 

@@ -143,3 +143,19 @@ impl GenerationRequest {
         self.sampling.check()
     }
 }
+
+/// The smallest request, of three steps, for tests of what does not look into requests.
+#[cfg(test)]
+pub(crate) fn one_pixel_request(seed: u64) -> GenerationRequest {
+    GenerationRequest {
+        prompt: "a prompt".into(),
+        negative_prompt: None,
+        seed,
+        width_px: 1,
+        height_px: 1,
+        num_frames: 1,
+        fps: 8.0,
+        sampling: SamplingSettings { steps: 3, ..SamplingSettings::default() },
+        scores: PromptScores::default(),
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sora_actors::messages::GenerationRequest;
@@ -10,7 +9,7 @@ use sora_models::bundle::GenerationConfig;
 use sora_pipeline::output::{Earlier, NamingFacts, OutputTarget, PreviewFile};
 use sora_pipeline::plan::{MemoryPlan, ModelMemory, PlannedGraph};
 use sora_pipeline::saved_job::FileJournal;
-use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError, open_sora};
+use sora_pipeline::{GraphLimits, PipelineHandle, SubmitError};
 use tokio::task::JoinSet;
 
 use crate::arguments::{DEFAULT_SEED, GenerateArguments};
@@ -33,14 +32,7 @@ pub fn run(arguments: GenerateArguments) -> anyhow::Result<Outcome> {
     let targets = name(&arguments, &prompts)?;
     let bundle = Arc::new(arguments.model.open()?);
     let plans = plans(&arguments, &prompts, targets, bundle.generation())?;
-    let mut limits = GraphLimits::default();
-    // Whoever reads slowly here (a pager, say) does it to these videos alone, so none is given up for it.
-    limits.consumer.patience = Duration::MAX;
-    if let Some(workers) = arguments.workers {
-        limits.workers = workers.get();
-    }
-    limits.memory = arguments.memory.limits();
-    open_sora::check_workers(&bundle, limits.workers)?;
+    let limits = arguments.memory.graph_limits(arguments.workers, &bundle)?;
     let device = arguments.model.device.open()?;
     let metrics = MetricsOutput::open(&arguments.metrics, arguments.json)?;
     let report = report::choose(arguments.json, arguments.quiet);

@@ -1,14 +1,13 @@
 //! `sora serve`: the graph behind HTTP, until it is stopped.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use sora_pipeline::PipelineHandle;
 use sora_pipeline::plan::ModelMemory;
 use sora_pipeline::server::{
     ApiKeys, DispatchEnd, Engine, QueueLimits, RequestLimits, Retention, Server, ServerSettings,
 };
 use sora_pipeline::sidecar::{Compute, ModelIdentity};
-use sora_pipeline::{GraphLimits, PipelineHandle, open_sora};
 
 use crate::arguments::ServeArguments;
 use crate::exit::Outcome;
@@ -29,14 +28,7 @@ pub fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
     settings.check()?;
     let bundle = arguments.model.open()?;
     let device = arguments.model.device.open()?;
-    let mut limits = GraphLimits::default();
-    // The server takes frames as they come, and a disk that is slow for minutes is no reason to give a video up.
-    limits.consumer.patience = Duration::MAX;
-    if let Some(workers) = arguments.workers {
-        limits.workers = workers.get();
-    }
-    limits.memory = arguments.memory.limits();
-    open_sora::check_workers(&bundle, limits.workers)?;
+    let mut limits = arguments.memory.graph_limits(arguments.workers, &bundle)?;
     let in_graph = limits.token_slots + BESIDE_DENOISING;
     limits.queue_capacity = limits.queue_capacity.max(in_graph);
     let (output, metrics) = MetricsOutput::open_with_page(&arguments.metrics, arguments.json)?;

@@ -1,11 +1,13 @@
 //! How much memory may be used.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
 use sora_actors::block_loader::LOOK_AHEAD;
-use sora_pipeline::MemoryLimits;
+use sora_models::bundle::ModelBundle;
+use sora_pipeline::{GraphLimits, MemoryLimits, open_sora};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// How much memory may be used, and what for.
@@ -30,6 +32,23 @@ pub struct MemoryArguments {
 }
 
 impl MemoryArguments {
+    /// The limits of a graph in which no video is given up because its frames are taken slowly, through a pager or onto a
+    /// busy disk: that delays nobody else's.
+    ///
+    /// # Errors
+    /// The model has fewer blocks than there are to be workers.
+    pub fn graph_limits(
+        &self,
+        workers: Option<NonZeroUsize>,
+        bundle: &ModelBundle,
+    ) -> anyhow::Result<GraphLimits> {
+        let mut limits = GraphLimits { memory: self.limits(), ..GraphLimits::default() };
+        limits.consumer.patience = Duration::MAX;
+        limits.workers = workers.map_or(limits.workers, NonZeroUsize::get);
+        open_sora::check_workers(bundle, limits.workers)?;
+        Ok(limits)
+    }
+
     /// The limits for the graph.
     pub fn limits(&self) -> MemoryLimits {
         MemoryLimits {
