@@ -1,6 +1,6 @@
 //! Memory: one account for all stages, and what to keep when not all fits.
 
-mod free_pages;
+mod allocator;
 mod ledger;
 mod retention;
 

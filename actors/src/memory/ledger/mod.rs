@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use sora_telemetry::MemoryMetrics;
 
-use super::free_pages::give_back_free_pages;
+use super::allocator::{give_back_free_pages, give_back_large_pieces};
 
 pub use account::{LedgerSnapshot, MemoryUse};
 pub use budget::{OverBudget, budget_to_fill, readable_bytes, unseen_bytes};
@@ -60,7 +60,8 @@ impl MemoryLedger {
         Self { shared: Arc::new(shared) }
     }
 
-    /// An account on which `base_bytes` are held for ever.
+    /// An account on which `base_bytes` are held for ever. From then on the process's allocator follows it: large pieces go
+    /// back to the operating system as soon as they are freed.
     ///
     /// # Errors
     /// [`OverBudget`] when not even those fit.
@@ -72,6 +73,7 @@ impl MemoryLedger {
         };
         // Nobody gives them back.
         base.bytes = 0;
+        give_back_large_pieces();
         Ok(ledger)
     }
 

@@ -1,7 +1,7 @@
 //! The right to some bytes.
 
 use super::{MemoryLedger, MemoryUse};
-use crate::memory::free_pages::give_back_free_pages;
+use crate::memory::allocator::give_back_free_pages;
 
 /// Bytes taken from a [`MemoryLedger`], until it is dropped.
 pub struct MemoryPermit {
