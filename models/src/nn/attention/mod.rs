@@ -1,6 +1,7 @@
 //! Scaled dot-product attention, shared by every attention of the project.
 
 mod biased;
+mod fused;
 mod rows;
 
 use candle_core::Tensor;
@@ -15,8 +16,8 @@ pub(crate) use rows::{AttentionScratch, HeadAttention, HeadRows, Preparation};
 /// gain nothing, and small beside a block's weights.
 pub(crate) const SLAB_SCORES: usize = 1 << 24;
 
-/// `softmax(q k^T * scale + bias) v`, in slabs of sequences, or of queries where one sequence is too long, so that the
-/// scores of a long video are never in memory all at once.
+/// `softmax(q k^T * scale + bias) v`: as one kernel where the device has one, else in slabs of sequences, or of queries where
+/// one sequence is too long, so that the scores of a long video are never in memory all at once.
 ///
 /// # Shapes
 /// `q` `[N, heads, Lq, D]`, `k` and `v` `[N, heads, Lk, D]`, `bias` broadcastable to `[N, heads, Lq, Lk]`;
@@ -31,7 +32,10 @@ pub fn scaled_dot_product_attention(
     scale: f64,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    in_slabs(&(q * scale)?, k, v, bias, SLAB_SCORES)
+    match fused::fused_attention(q, k, v, scale, bias)? {
+        Some(mixed) => Ok(mixed),
+        None => in_slabs(&(q * scale)?, k, v, bias, SLAB_SCORES),
+    }
 }
 
 /// Attention by scaled queries, with at most `most_scores` scores at a time (but those of one query at least).
