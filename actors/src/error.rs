@@ -92,6 +92,14 @@ impl StageError {
     pub fn kind(&self) -> StageErrorKind {
         self.cause.kind()
     }
+
+    /// The cause as a log may have it: what speaks of the request could quote its prompt.
+    pub fn for_log(&self) -> String {
+        match self.kind() {
+            StageErrorKind::BadInput => "the request cannot be fulfilled".into(),
+            _ => self.cause.to_string(),
+        }
+    }
 }
 
 /// What went wrong within a stage.

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sora_telemetry::{PromptOutcome, record_prompt};
+use sora_telemetry::{
+    PromptOutcome, record_first_step, record_prompt, record_prompt_entered, record_prompt_left,
+};
 
 use crate::compute::EmbeddedTexts;
 use crate::error::{StageError, StageFailure, StageName};
@@ -67,6 +69,8 @@ pub struct JobContext {
     id: JobId,
     request: GenerationRequest,
     journal: Option<Arc<dyn JobJournal>>,
+    /// Whether the metrics of prompts count it; its owner does otherwise.
+    is_counted: bool,
     accepted: Instant,
     limits: ConsumerLimits,
     chunk_places: Slots,
@@ -161,6 +165,13 @@ impl JobContext {
         update(&mut self.state().record);
     }
 
+    /// The first step is done.
+    pub(crate) fn first_step_done(&self) {
+        if self.is_counted {
+            record_first_step(self.age());
+        }
+    }
+
     /// How long ago it was submitted.
     pub fn age(&self) -> Duration {
         self.accepted.elapsed()
@@ -207,7 +218,10 @@ impl JobContext {
         let Some(events) = self.state().events.take() else { return false };
         self.deliver(&events, Delivery::new(event));
         self.chunk_places.close();
-        record_prompt(outcome, self.age());
+        record_prompt_left();
+        if self.is_counted {
+            record_prompt(outcome, self.age());
+        }
         true
     }
 
@@ -237,7 +251,7 @@ impl JobTicket {
         order: impl Into<JobOrder>,
         limits: ConsumerLimits,
     ) -> (Self, JobEvents) {
-        let JobOrder { request, journal, checkpoint } = order.into();
+        let JobOrder { request, journal, checkpoint, is_counted } = order.into();
         let capacity =
             request.sampling.steps + limits.chunk_backlog + EVENTS_BESIDES_STEPS_AND_CHUNKS;
         let (sender, receiver) = flume::bounded(capacity);
@@ -248,6 +262,7 @@ impl JobTicket {
             id,
             request,
             journal,
+            is_counted,
             accepted: Instant::now(),
             limits,
             chunk_places: Slots::new(limits.chunk_backlog),
@@ -255,6 +270,7 @@ impl JobTicket {
             preview_place: Slots::new(1),
             state: Mutex::new(state),
         });
+        record_prompt_entered();
         let events = JobEvents::new(receiver, Arc::downgrade(&context));
         (Self { context, checkpoint }, events)
     }
@@ -280,7 +296,8 @@ impl JobTicket {
     }
 
     pub(crate) fn fail_with(&self, error: StageError) {
-        tracing::warn!(%error, "a job failed");
+        let StageError { stage, job, .. } = &error;
+        tracing::warn!(%job, %stage, kind = error.kind().as_str(), cause = error.for_log(), "a job failed");
         self.context.end(JobEvent::Failed(Arc::new(error)), PromptOutcome::Failed);
     }
 

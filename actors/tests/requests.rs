@@ -29,7 +29,7 @@ fn bad_requests_say_what_would_be_accepted() {
         (GenerationRequest { prompt: "http://example.com".into(), ..good() }, "nothing is left"),
         (
             GenerationRequest { negative_prompt: Some("@home".into()), ..good() },
-            "left of the negative prompt `@home`",
+            "left of the negative prompt without",
         ),
         (GenerationRequest { width_px: 7, ..good() }, "at least 1 frame of 8x8"),
         (GenerationRequest { height_px: 0, ..good() }, "at least 1 frame of 8x8"),

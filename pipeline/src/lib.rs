@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod eval;
 mod handle;
+mod hexadecimal;
 pub mod open_sora;
 pub mod output;
 mod pipeline_actor;

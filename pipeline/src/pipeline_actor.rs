@@ -112,7 +112,9 @@ impl PipelineActor {
         };
         // Nobody else sends into this channel, so a free place stays free.
         if intake.is_full() {
-            record_refusal();
+            if order.is_counted() {
+                record_refusal();
+            }
             let capacity = self.queue_capacity;
             return Err(SubmitError::Full { request: Box::new(order.into_request()), capacity });
         }

@@ -16,6 +16,7 @@ use metrics_exporter_prometheus::{
 
 use crate::names::{Kind, METRICS};
 use crate::process::ProcessProbe;
+use crate::recorders::begin_counting_prompts;
 
 /// How often the process is looked at, and times that were recorded are sorted into their buckets. Our choice: more often
 /// than anybody scrapes; a look takes well under a thousandth of it.
@@ -113,6 +114,7 @@ fn begin(recorder: PrometheusRecorder) -> Result<MetricsPage, TelemetryError> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::AlreadyInstalled)?;
     describe();
+    begin_counting_prompts();
     let page = MetricsPage { handle, process: Arc::new(Mutex::new(ProcessProbe::new())) };
     page.look_at_process();
     page.clone().keep_up()?;
@@ -177,6 +179,9 @@ mod tests {
         crate::record_prompt(PromptOutcome::Finished, Duration::from_secs(5));
         crate::record_first_step(Duration::from_secs(2));
         crate::record_queue_depth(4);
+        crate::record_prompt_entered();
+        crate::record_prompt_entered();
+        crate::record_prompt_left();
         crate::record_preview(PreviewOutcome::Skipped);
         crate::record_server_queue(7);
         let route = "/v1/videos/{id}";
@@ -204,6 +209,9 @@ mod tests {
             "sora_prompts_total{outcome=\"finished\"} 1",
             "sora_prompt_first_step_seconds_sum 2",
             "sora_queue_depth_prompts 4",
+            "sora_graph_prompts 1",
+            // Nothing was refused, and that is told, too.
+            "sora_prompts_total{outcome=\"refused\"} 0",
             "sora_http_requests_total{route=\"/v1/videos/{id}\",method=\"GET\",status=\"404\"} 1",
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");

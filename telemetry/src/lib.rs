@@ -21,6 +21,6 @@ pub use pusher::{PushAddress, Pusher};
 pub use recorders::{
     ChannelMetrics, DenoiseMetrics, LoaderMetrics, MemoryMetrics, PreviewOutcome, PromptOutcome,
     StageMetrics, record_embedding_hit, record_first_step, record_preview, record_prompt,
-    record_queue_depth, record_refusal,
+    record_prompt_entered, record_prompt_left, record_queue_depth, record_refusal,
 };
 pub use reporter::{ReportForm, Reporter};

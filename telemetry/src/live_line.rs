@@ -23,7 +23,7 @@ pub(crate) struct Moment {
 }
 
 /// What is summed over all labels.
-const SUMMED: [&str; 9] = [
+const SUMMED: [&str; 10] = [
     names::DENOISE_STEPS_COMPUTED,
     names::DENOISE_STEPS_LEAPT,
     names::DENOISE_STEPS_COASTED,
@@ -31,6 +31,7 @@ const SUMMED: [&str; 9] = [
     names::MEMORY_USED_BYTES,
     names::MEMORY_BUDGET_BYTES,
     names::QUEUE_DEPTH_PROMPTS,
+    names::SERVER_QUEUE_PROMPTS,
     names::PROCESS_RESIDENT_BYTES,
     names::PROCESS_CPU_SECONDS,
 ];
@@ -90,7 +91,7 @@ pub(crate) fn live_line(before: &Moment, now: &Moment) -> String {
     let (resident, cpu) =
         (now.sum(names::PROCESS_RESIDENT_BYTES), now.sum(names::PROCESS_CPU_SECONDS));
     parts.push(format!("process {}, {cpu:.0} s of CPU", bytes(resident)));
-    let waiting = now.sum(names::QUEUE_DEPTH_PROMPTS);
+    let waiting = now.sum(names::QUEUE_DEPTH_PROMPTS) + now.sum(names::SERVER_QUEUE_PROMPTS);
     let prompts = now.prompts.iter().map(|(outcome, count)| (*count, outcome.as_str()));
     parts.extend(counts("prompts", std::iter::once((waiting, "waiting")).chain(prompts)));
     format!("{:.0} s: {}", now.seconds, parts.join("; "))
@@ -124,7 +125,8 @@ mod tests {
                        sora_memory_used_bytes{use=\"base\"} 70000000\n\
                        sora_memory_used_bytes{use=\"working\"} 30000000\n\
                        sora_memory_budget_bytes 3300000000\n\
-                       sora_queue_depth_prompts 3\n\
+                       sora_queue_depth_prompts 1\n\
+                       sora_server_queue_prompts 2\n\
                        sora_prompts_total{outcome=\"finished\"} 2\n\
                        process_resident_memory_bytes 120000000\n\
                        process_cpu_seconds_total 8\n";

@@ -137,12 +137,14 @@ metrics! {
 
     /// Prompts that are over, by outcome.
     PROMPTS = "sora_prompts_total": COUNTER, [LABEL_OUTCOME];
-    /// Seconds from submission of a prompt to its end, by outcome.
+    /// Seconds from when a prompt was accepted to its end, by outcome.
     PROMPT_SECONDS = "sora_prompt_seconds": TIMES, [LABEL_OUTCOME];
-    /// Seconds from submission of a prompt to the end of its first denoising step.
+    /// Seconds from when a prompt was accepted to the end of its first denoising step.
     PROMPT_FIRST_STEP_SECONDS = "sora_prompt_first_step_seconds": TIMES, [];
     /// Accepted prompts that wait for the prompt embedder.
     QUEUE_DEPTH_PROMPTS = "sora_queue_depth_prompts": GAUGE, [];
+    /// Prompts in the graph: taken in, and not over.
+    GRAPH_PROMPTS = "sora_graph_prompts": GAUGE, [];
     /// Previews of unfinished videos, by outcome.
     PREVIEWS = "sora_previews_total": COUNTER, [LABEL_OUTCOME];
 

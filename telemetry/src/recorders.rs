@@ -225,6 +225,24 @@ pub fn record_first_step(duration: Duration) {
     histogram!(names::PROMPT_FIRST_STEP_SECONDS).record(duration.as_secs_f64());
 }
 
+/// The graph took a prompt in.
+pub fn record_prompt_entered() {
+    gauge!(names::GRAPH_PROMPTS).increment(1.0);
+}
+
+/// A prompt that the graph took in is over.
+pub fn record_prompt_left() {
+    gauge!(names::GRAPH_PROMPTS).decrement(1.0);
+}
+
+/// Begins to count prompts, each outcome from 0: whoever watches sees a count rise only from its second value on.
+pub(crate) fn begin_counting_prompts() {
+    let ends = [PromptOutcome::Finished, PromptOutcome::Failed, PromptOutcome::Cancelled];
+    for outcome in ends.map(PromptOutcome::label).into_iter().chain([names::OUTCOME_REFUSED]) {
+        counter!(names::PROMPTS, names::LABEL_OUTCOME => outcome).increment(0);
+    }
+}
+
 /// A prompt was not accepted: the queue was full.
 pub fn record_refusal() {
     counter!(names::PROMPTS, names::LABEL_OUTCOME => names::OUTCOME_REFUSED).increment(1);

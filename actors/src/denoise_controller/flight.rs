@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sora_telemetry::{DenoiseMetrics, record_first_step, timeline};
+use sora_telemetry::{DenoiseMetrics, timeline};
 
 use crate::compute::{Computed, Denoise, StepReport};
 use crate::error::StageFailure;
@@ -77,14 +77,16 @@ impl<R> DenoiseFlight<R> {
             metrics.leapt_over(steps.saturating_sub(index + 1));
         }
         metrics.coasted_over(coasted);
+        let mut is_first = false;
         job.note(|record| {
             record.steps_computed += 1;
             record.leapt_at = leapt.then_some(index);
             // Of a job that goes on, the first step was long ago.
-            if record.steps_computed == 1 {
-                record_first_step(job.age());
-            }
+            is_first = record.steps_computed == 1;
         });
+        if is_first {
+            job.first_step_done();
+        }
         job.enter(JobPhase::Denoising { done: index + 1 + coasted, steps });
         let seconds = self.step_started.elapsed().as_secs_f64();
         job.emit(JobEvent::Step {

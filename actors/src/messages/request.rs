@@ -57,14 +57,13 @@ impl GenerationRequest {
     /// What the text encoder reads: the prompt with its scores, cleaned.
     ///
     /// # Errors
-    /// [`ModelError::BadInput`] when cleaning leaves nothing of the prompt, or the prompt is too long for it.
+    /// [`ModelError::BadInput`] when cleaning leaves nothing of the prompt, or the prompt is too long for it. The text does
+    /// not quote the prompt: errors go to logs, where prompts must not be.
     pub fn caption(&self) -> Result<String, ModelError> {
         if CLEANING.apply(&self.prompt)?.is_empty() {
-            return Err(ModelError::bad_input(format!(
-                "nothing is left of the prompt `{}` without web addresses and account names: say what the video \
-                 shall show",
-                self.prompt
-            )));
+            return Err(ModelError::bad_input(
+                "nothing is left of the prompt without web addresses and account names: say what the video shall show",
+            ));
         }
         CLEANING.apply(&self.scores.append_to(&self.prompt))
     }
@@ -78,10 +77,10 @@ impl GenerationRequest {
         let Some(text) = self.negative_text() else { return Ok(None) };
         let cleaned = CLEANING.apply(text)?;
         if cleaned.is_empty() {
-            return Err(ModelError::bad_input(format!(
-                "nothing is left of the negative prompt `{text}` without web addresses and account names: say what the \
-                 video shall not show, or leave it out"
-            )));
+            return Err(ModelError::bad_input(
+                "nothing is left of the negative prompt without web addresses and account names: say what the video \
+                 shall not show, or leave it out",
+            ));
         }
         Ok(Some(cleaned))
     }

@@ -11,7 +11,7 @@ use super::moves::Moves;
 use super::{OutputError, OutputTarget};
 use crate::sidecar::Sidecar;
 use crate::sinks::{SinkKind, VideoFormat, VideoSink, is_frame_name};
-use crate::whole_file::{sync_folder, temporary_file};
+use crate::whole_file::{PARTIAL_EXTENSION, sync_folder, temporary_file};
 
 /// A video being written: a temporary file beside its target, which takes the target's name when it is complete and
 /// disappears when it is dropped before.
@@ -126,7 +126,7 @@ fn temporary_folder(folder: &Path) -> io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    builder.prefix(".sora-").suffix(".partial").tempdir_in(folder)
+    builder.prefix(".sora-").suffix(&format!(".{PARTIAL_EXTENSION}")).tempdir_in(folder)
 }
 
 /// Where to collect what becomes `video`, which lies in `folder`: within it when it is a folder already, so that moving

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use sora_models::rflow::SavedArray;
 
 use super::{SavedJob, SavedJobError, exact_json};
+use crate::hexadecimal::hexadecimal;
 
 /// Keys in the header's metadata.
 const FORMAT: &str = "format";
@@ -143,5 +144,5 @@ fn checksum<'a>(text: &str, rows: impl Iterator<Item = (&'a str, &'a [u8])>) -> 
         add(name.as_bytes());
         add(bytes);
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&digest.finalize())
 }

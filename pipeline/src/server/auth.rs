@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::store::Owner;
+use crate::hexadecimal::{from_hexadecimal, hexadecimal};
 
 /// Shorter keys can be guessed. Our choice: 16 characters of base 64 are 96 bits.
 const SHORTEST_KEY: usize = 16;
@@ -67,7 +68,7 @@ impl ApiKeys {
                 continue;
             }
             let hash = match text.strip_prefix(HASHED) {
-                Some(digits) => from_hex(digits),
+                Some(digits) => from_hexadecimal(digits),
                 None => is_key(text).then(|| hash(text)),
             };
             hashes
@@ -100,7 +101,7 @@ impl ApiKeys {
 
 /// Names the owner by half of the hash, which is enough to tell keys apart.
 fn owner(hash: &KeyHash) -> Owner {
-    Owner(hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    Owner(hexadecimal(&hash[..hash.len() / 2]))
 }
 
 fn hash(key: &str) -> KeyHash {
@@ -109,17 +110,6 @@ fn hash(key: &str) -> KeyHash {
 
 fn is_key(text: &str) -> bool {
     text.len() >= SHORTEST_KEY && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn from_hex(digits: &str) -> Option<KeyHash> {
-    let mut hash = KeyHash::default();
-    if digits.len() != 2 * hash.len() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(hash)
 }
 
 #[cfg(test)]
@@ -137,7 +127,7 @@ mod tests {
     #[test]
     fn each_key_is_an_owner_of_its_own_and_others_are_none() {
         let (first, second) = ("sk-first-key-0123456789", "sk-second-key-012345678");
-        let hashed: String = hash(second).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hashed = hexadecimal(&hash(second));
         let keys = keys(&format!("# keys\n{first}\n\n  sha256:{hashed}  \n")).unwrap();
         let owners = [first, second].map(|key| keys.owner_of(key).unwrap());
         assert_ne!(owners[0], owners[1]);

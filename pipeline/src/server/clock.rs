@@ -1,9 +1,18 @@
 //! The time of day, as the API tells it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds of Unix time.
 pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// How long ago a second of Unix time was; nothing for what is still to come.
+pub(super) fn since(second: i64) -> Duration {
+    let then = Duration::from_secs(u64::try_from(second).unwrap_or(0));
+    since_epoch().saturating_sub(then)
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -8,6 +8,8 @@ use super::ids::VideoId;
 use super::store::{Kept, Store, StoreError};
 use crate::output::OutputTarget;
 use crate::saved_job::SAVED_JOB_EXTENSION;
+use crate::sinks::SinkKind;
+use crate::whole_file::PARTIAL_EXTENSION;
 
 /// What the folder holds.
 const DATABASE: &str = "videos.sqlite";
@@ -71,13 +73,12 @@ impl VideoAsset {
         }
     }
 
-    /// What is added to a video's id to name its file.
+    /// What is added to a video's id and a dot to name its file.
     fn suffix(self) -> &'static str {
         match self {
-            Self::Video if cfg!(feature = "mp4") => ".mp4",
-            Self::Video => ".gif",
-            Self::Thumbnail => ".thumbnail.png",
-            Self::Spritesheet => ".spritesheet.png",
+            Self::Video => SinkKind::DEFAULT.extension().unwrap_or_default(),
+            Self::Thumbnail => "thumbnail.png",
+            Self::Spritesheet => "spritesheet.png",
         }
     }
 }
@@ -93,6 +94,7 @@ impl DataFolder {
             move |source| FolderError::Io { path, source }
         };
         let videos = root.join(VIDEOS);
+        make_private(root).map_err(failed(root))?;
         fs::create_dir_all(&videos).map_err(failed(&videos))?;
         let lock = root.join(LOCK);
         let file = File::create(&lock).map_err(failed(&lock))?;
@@ -114,7 +116,16 @@ impl DataFolder {
 
     /// Where a video's file is.
     pub fn path(&self, id: VideoId, asset: VideoAsset) -> String {
-        format!("{}/{id}{}", self.videos, asset.suffix())
+        format!("{}/{id}.{}", self.videos, asset.suffix())
+    }
+
+    /// Bytes of all files of a video.
+    pub fn bytes_of(&self, id: VideoId) -> u64 {
+        let assets = VideoAsset::ALL.map(|asset| PathBuf::from(self.path(id, asset)));
+        let target = OutputTarget::new(&self.path(id, VideoAsset::Video)).ok();
+        let sidecar = target.map(|target| target.sidecar().to_path_buf());
+        let files = assets.into_iter().chain(sidecar);
+        files.filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
     }
 
     /// Removes all files of a video; what cannot be removed is told to the log and stays until the next start.
@@ -158,13 +169,21 @@ impl DataFolder {
     }
 }
 
+/// Makes a folder that only its owner may look into: it holds the prompts of all keys. One that is there stays as it is.
+fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
 fn id_of(path: &Path) -> Option<VideoId> {
     path.file_name()?.to_str()?.split('.').next()?.parse().ok()
 }
 
 /// Whether it is what an interrupted write left.
 fn is_partial(path: &Path) -> bool {
-    has_extension(path, "partial")
+    has_extension(path, PARTIAL_EXTENSION)
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {
@@ -205,13 +224,27 @@ mod tests {
         assert!(DataFolder::open(root.path()).is_ok());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_new_folder_is_its_owner_s_alone_and_one_that_is_there_stays_as_it_is() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let new = root.path().join("new");
+        DataFolder::open(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o750)).unwrap();
+        DataFolder::open(&new).unwrap();
+        assert_eq!(mode(&new), 0o750);
+    }
+
     #[actix::test]
     async fn tidying_leaves_what_is_needed() {
         let root = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(root.path()).unwrap();
         let store = Store::open(&folder.database()).unwrap();
         let finished = accepted(&store).await;
-        store.claim().await.unwrap();
+        store.claim(1).await.unwrap();
         store.complete(finished, "00".into(), 1, 1).await.unwrap();
         let (waiting, gone) = (accepted(&store).await, VideoId::random().unwrap());
         for id in [finished, waiting, gone] {

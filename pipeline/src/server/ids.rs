@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use crate::hexadecimal::{from_hexadecimal, hexadecimal};
+
 /// What every id begins with.
 const PREFIX: &str = "video_";
 
@@ -37,8 +39,7 @@ pub(super) fn random_seed() -> Result<u64, getrandom::Error> {
 
 impl fmt::Display for VideoId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{PREFIX}{}", hexadecimal(&self.0))
     }
 }
 
@@ -58,16 +59,11 @@ impl FromStr for VideoId {
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
         let digits = text.strip_prefix(PREFIX).ok_or(NotAnId)?;
-        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if digits.len() != 2 * RANDOM_BYTES || !digits.bytes().all(is_digit) {
+        // One id has one spelling.
+        if digits.bytes().any(|digit| digit.is_ascii_uppercase()) {
             return Err(NotAnId);
         }
-        let mut bytes = [0; RANDOM_BYTES];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            let pair = &digits[2 * index..2 * index + 2];
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| NotAnId)?;
-        }
-        Ok(Self(bytes))
+        from_hexadecimal(digits).map(Self).ok_or(NotAnId)
     }
 }
 

@@ -85,6 +85,8 @@ pub struct LiveVideos {
     /// Wakes the one who takes videos out of the queue.
     wake: Notify,
     stopping: watch::Sender<bool>,
+    /// Why no video can be made at the moment.
+    trouble: watch::Sender<Option<&'static str>>,
 }
 
 /// The dispatcher's end of a video in the graph; with it, the video leaves the list.
@@ -102,6 +104,7 @@ impl LiveVideos {
             changes: watch::Sender::new(0),
             wake: Notify::new(),
             stopping: watch::Sender::new(false),
+            trouble: watch::Sender::new(None),
         }
     }
 
@@ -121,6 +124,11 @@ impl LiveVideos {
     /// How far a video is; `None` when it is not in the graph.
     pub fn progress(&self, id: VideoId) -> Option<Progress> {
         self.videos().get(&id).map(|video| *video.progress.borrow())
+    }
+
+    /// How far all videos in the graph are.
+    pub fn all_progress(&self) -> HashMap<VideoId, Progress> {
+        self.videos().iter().map(|(&id, video)| (id, *video.progress.borrow())).collect()
     }
 
     /// Follows a video in the graph.
@@ -160,6 +168,16 @@ impl LiveVideos {
     /// Waits for a change since the last wait; for one waiter.
     pub async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Says why no video can be made at the moment, or that videos are made again.
+    pub fn set_trouble(&self, trouble: Option<&'static str>) {
+        self.trouble.send_replace(trouble);
+    }
+
+    /// Why no video can be made at the moment.
+    pub fn trouble(&self) -> Option<&'static str> {
+        *self.trouble.borrow()
     }
 
     /// Tells everybody that the server is stopping.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
-use sora_telemetry::{record_http_request, record_server_queue};
+use sora_telemetry::{PromptOutcome, record_http_request, record_prompt, record_server_queue};
 
+use super::clock;
 use super::live::LiveVideos;
 use super::store::Store;
 use super::{api, page};
@@ -23,6 +24,11 @@ pub(super) fn count_request(
     duration: Duration,
 ) {
     record_http_request(route(pattern), method_word(method), status, duration);
+}
+
+/// Counts a video that is over: from when it was accepted, by whichever process.
+pub(super) fn count_video(outcome: PromptOutcome, created_at: i64) {
+    record_prompt(outcome, clock::since(created_at));
 }
 
 /// Counts what waits, after each change, for ever.

@@ -26,13 +26,12 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use sora_models::bundle::GenerationConfig;
 use sora_telemetry::MetricsPage;
-use tokio::sync::Semaphore;
 
 use crate::PipelineHandle;
 use crate::request_settings::default_request;
 use crate::sidecar::{Compute, ModelIdentity};
 
-use self::api::ApiState;
+use self::api::{ApiState, StreamPlaces};
 use self::dispatcher::Dispatcher;
 use self::folder::DataFolder;
 use self::live::LiveVideos;
@@ -202,7 +201,7 @@ impl Server {
             fingerprint,
             started_at: clock::now(),
             keys: settings.keys,
-            event_streams: Arc::new(Semaphore::new(settings.limits.event_streams)),
+            event_streams: StreamPlaces::new(settings.limits.event_streams),
             limits: settings.limits,
             retention: settings.retention,
             metrics,
@@ -258,10 +257,8 @@ impl Server {
             end = &mut working => end,
             () = stop => {
                 live.stop();
-                // Requests are answered while the graph saves its work.
-                let (end, ()) = tokio::join!(working, http.stop(true));
-                meter.abort();
-                return Ok(end?);
+                // Requests are answered while the graph saves its work, which may take as long as a step.
+                working.await
             }
             served = &mut serving => {
                 live.stop();

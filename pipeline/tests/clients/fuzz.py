@@ -65,10 +65,11 @@ def broken_requests(server, rng):
                 answer = b""
                 while b"\r\n\r\n" not in answer and (part := connection.recv(4096)):
                     answer += part
-            except OSError:
+            except ConnectionError:
+                # It was closed before all of it was sent; a server that hangs is another matter.
                 continue
         status = answer.split(b" ")[1:2]
-        assert not answer or status[0].startswith((b"4", b"2")), (number, request[:80], answer[:200])
+        assert not answer or status[0].startswith(b"4"), (number, request[:80], answer[:200])
     # Connections that stay half open take nobody's place.
     half_open = [socket.create_connection((address.hostname, address.port)) for _ in range(100)]
     for connection in half_open:

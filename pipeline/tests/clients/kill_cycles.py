@@ -7,6 +7,7 @@ disturbed. Needs nothing but Python and the built program.
 
 import argparse
 import hashlib
+import http.client
 import os
 import random
 import sys
@@ -55,23 +56,32 @@ def undisturbed(folder):
 class Client(threading.Thread):
     """Submits prompts until it is told to stop; what gets no answer stays to be asked again with the same key."""
 
-    def __init__(self, rng, unanswered, accepted, most):
+    def __init__(self, server, rng, unanswered, accepted, most):
         super().__init__(daemon=True)
-        self.rng, self.unanswered, self.accepted, self.most = rng, unanswered, accepted, most
-        self.server, self.stopping = None, False
+        self.server, self.rng, self.unanswered, self.accepted, self.most = server, rng, unanswered, accepted, most
+        self.stopping, self.trouble = False, None
 
     def run(self):
+        try:
+            if self.server.listens():
+                self.submit()
+            elif not self.stopping:
+                self.trouble = "the server did not start"
+        except (OSError, http.client.HTTPException) as trouble:
+            # A server that was killed before it answered: nobody knows whether it took the prompt.
+            if not self.stopping:
+                self.trouble = trouble
+        except Exception as trouble:
+            self.trouble = trouble
+
+    def submit(self):
         while not self.stopping and self.most > 0:
             if not self.unanswered:
                 self.unanswered.append((str(uuid.uuid4()), self.rng.randrange(len(PROMPTS))))
             key, index = self.unanswered[0]
-            try:
-                status, video = self.server.call(
-                    "POST", "/v1/videos", settings(index), {"Idempotency-Key": key}, timeout=10
-                )
-            except Exception:
-                # The server was killed before it answered: nobody knows whether it took the prompt.
-                return
+            status, video = self.server.call(
+                "POST", "/v1/videos", settings(index), {"Idempotency-Key": key}, timeout=10
+            )
             assert status == 200, video
             self.accepted[video["id"]] = index
             self.unanswered.pop(0)
@@ -83,7 +93,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--longest", type=float, default=2.5, help="seconds that a server lives at most")
+    parser.add_argument("--longest", type=float, default=2.5, help="seconds that a process lives at most")
     parser.add_argument("--a-cycle", type=int, default=4, help="prompts submitted in a cycle at most")
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -93,14 +103,16 @@ def main():
         folder = os.path.join(scratch, "killed")
         accepted, unanswered = {}, []
         for cycle in range(options.cycles):
-            server = SoraServer(folder)
-            client = Client(rng, unanswered, accepted, options.a_cycle)
-            client.server = server
+            # It may be killed before it listens, and while it opens what the last one left.
+            server = SoraServer(folder, wait=False)
+            client = Client(server, rng, unanswered, accepted, options.a_cycle)
             client.start()
             time.sleep(rng.uniform(0.0, options.longest))
-            server.kill()
             client.stopping = True
+            server.process.kill()
             client.join()
+            server.kill()
+            assert client.trouble is None, repr(client.trouble)
             if (cycle + 1) % 10 == 0:
                 print(f"{cycle + 1} kills, {len(accepted)} prompts accepted", flush=True)
         with SoraServer(folder) as server:

@@ -57,6 +57,7 @@ def main():
     parser.add_argument("--max-queue", type=int, default=800)
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between a client's prompts, on average")
     parser.add_argument("--median-ms", type=float, help="fail when submitting takes longer at the median")
+    parser.add_argument("--least-refused", type=int, default=0, help="fail when fewer prompts were refused")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = os.path.join(scratch, "data")
@@ -106,6 +107,7 @@ def main():
             # The first two fill caches and the allocator's reserves.
             assert growth < 16, f"memory grew by {growth:.1f} MiB"
             assert server.stop() == 0
+    assert refused >= options.least_refused, f"{refused} prompts were refused, expected {options.least_refused}"
     if options.median_ms is not None:
         assert median < options.median_ms, f"{median:.1f} ms are more than {options.median_ms} ms"
     return 0

@@ -20,20 +20,26 @@ def binary():
 
 
 class SoraServer:
-    """One process. `folder` outlives it."""
+    """One process. `folder` outlives it. Without `wait` it may not listen yet: see `listens`."""
 
-    def __init__(self, folder, *arguments, threads=None):
+    def __init__(self, folder, *arguments, threads=None, wait=True):
         command = [binary()]
         if threads is not None:
             command += ["--threads", str(threads)]
         command += ["serve", "--json", "--port", "0", "--data", str(folder), "--device", "cpu", *arguments]
         self.log_path = Path(str(folder) + ".log")
+        self.url = None
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-        line = self.process.stdout.readline()
-        if not line:
+        if wait and not self.listens():
             raise RuntimeError("the server did not start:\n" + self.log_path.read_text()[-2000:])
-        self.url = json.loads(line)["url"]
+
+    def listens(self):
+        """Waits until it listens; `False` when it ended before."""
+        line = self.process.stdout.readline()
+        if line:
+            self.url = json.loads(line)["url"]
+        return bool(line)
 
     def call(self, method, path, body=None, headers=None, timeout=60):
         """Status and JSON of an answer."""

@@ -86,7 +86,9 @@ def test_a_prompt_becomes_a_film_that_plays(page):
         "film => film.currentTime > 0.3 && film.videoWidth === 64 && !film.error", arg=film.element_handle()
     )
     shoot(page, "finished")
-    expect(card.get_by_role("link", name="Download")).to_have_attribute("download", re.compile(r"^video_\w+\.mp4$"))
+    with page.expect_download() as download:
+        card.get_by_role("link", name="Download").click()
+    assert re.fullmatch(r"video_\w+\.mp4", download.value.suggested_filename)
 
 
 def test_settings_of_a_video_come_back_into_the_form(page):
@@ -101,6 +103,41 @@ def test_settings_of_a_video_come_back_into_the_form(page):
     expect(page.locator("#prompt")).to_have_value(prompt)
     for name, value in {"steps": "3", "seed": "11", "size": "48x32", "cfg_scale": "2.5"}.items():
         expect(page.locator(f"#{name}")).to_have_value(value)
+
+
+def test_settings_that_the_form_does_not_show_come_along(page, server):
+    # More than a number of the page's language holds.
+    seed = 2**64 - 1
+    unshown = {"fps": 12, "aesthetic_score": 5.5, "motion_score": 3.0, "camera_motion": "pan left", "priority": 2}
+    first = {"prompt": "a purple dot", "seed": seed, "steps": 2, "size": "32x24", "frames": 17, **unshown}
+    status, video = server.call("POST", "/v1/videos", first)
+    assert status == 200, video
+    card = newest(page, first["prompt"])
+    expect(card.locator(".chip")).to_have_text("finished")
+    card.get_by_role("button", name="Use these settings").click()
+    expect(page.locator("#seed")).to_have_value(str(seed))
+    again = "a purple dot again"
+    page.locator("#prompt").fill(again)
+    page.get_by_role("button", name="Make the video").click()
+    expect(newest(page, again).locator(".chip")).to_have_text("finished")
+    copy = next(video for video in server.all_videos() if video["prompt"] == again)
+    assert copy["settings"] == video["settings"]
+    # A cleared form asks for none of it.
+    page.get_by_role("button", name="Clear").click()
+    fill(page, "a plain dot", {"steps": "2", "size": "32x24"})
+    page.get_by_role("button", name="Make the video").click()
+    expect(newest(page, "a plain dot")).to_be_visible()
+    plain = next(video for video in server.all_videos() if video["prompt"] == "a plain dot")
+    assert "camera_motion" not in plain["settings"] and plain["settings"]["priority"] == 0
+
+
+def test_videos_that_are_deleted_elsewhere_leave_the_page(page, server):
+    status, video = server.call("POST", "/v1/videos", {"prompt": "a dot that goes", "steps": 2, "size": "32x24"})
+    assert status == 200, video
+    card = newest(page, "a dot that goes")
+    expect(card.locator(".chip")).to_have_text("finished")
+    assert server.call("DELETE", f"/v1/videos/{video['id']}")[0] == 200
+    expect(card).to_have_count(0)
 
 
 def test_a_video_is_cancelled_and_deleted(page):

@@ -145,7 +145,25 @@ fn a_remix_keeps_the_settings_and_the_same_key_means_the_same_video() {
     let body = small("a red circle", 2).to_string();
     let ask = || server.request("POST", "/v1/videos", &headers, body.as_bytes()).video();
     assert_eq!(ask()["id"], ask()["id"]);
-    assert_eq!(server.get("/v1/videos").json()["data"].as_array().unwrap().len(), 3);
+    // A seed that the server chooses is another one each time, and the request the same.
+    let headers = [("Idempotency-Key", "seedless"), ("Content-Type", "application/json")];
+    let seedless = json!({"prompt": "a dot", "size": "32x24", "steps": 2}).to_string();
+    let ask = || server.request("POST", "/v1/videos", &headers, seedless.as_bytes()).video();
+    assert_eq!(ask()["id"], ask()["id"]);
+    // Whatever else comes with a key that came before is a mistake of the client's.
+    let headers = [("Idempotency-Key", "once"), ("Content-Type", "application/json")];
+    let mut with_metadata = small("a red circle", 2);
+    with_metadata["metadata"] = json!({"shot": "2"});
+    for (address, body) in [
+        ("/v1/videos", small("a blue square", 2)),
+        ("/v1/videos", with_metadata),
+        (path.as_str(), small("a red circle", 2)),
+    ] {
+        let answer = server.request("POST", address, &headers, body.to_string().as_bytes());
+        let code = &answer.json()["error"]["code"];
+        assert_eq!((answer.status, code), (409, &json!("idempotency_key_reused")), "{body}");
+    }
+    assert_eq!(server.get("/v1/videos").json()["data"].as_array().unwrap().len(), 4);
 }
 
 #[test]
@@ -219,5 +237,18 @@ fn the_server_describes_itself() {
     let schemas = &description["components"]["schemas"];
     for setting in schemas["VideoSettings"]["properties"].as_object().unwrap().keys() {
         assert!(schemas["CreateVideo"]["properties"][setting].is_object(), "{setting}");
+    }
+    // A remix takes the same, in the same forms, with the same header.
+    let posts =
+        ["/v1/videos", "/v1/videos/{id}/remix"].map(|path| &description["paths"][path]["post"]);
+    for post in posts {
+        let headers = post["parameters"].as_array().unwrap().iter();
+        assert_eq!(headers.filter(|one| one["name"] == "Idempotency-Key").count(), 1);
+        let forms = post["requestBody"]["content"].as_object().unwrap();
+        for form in ["application/json", "multipart/form-data", "application/x-www-form-urlencoded"]
+        {
+            let schema = &forms[form]["schema"]["$ref"];
+            assert_eq!(schema, "#/components/schemas/CreateVideo", "{form}");
+        }
     }
 }

@@ -158,11 +158,23 @@ impl TestServer {
         self.child.wait().unwrap();
     }
 
-    /// Asks the server to stop, as service managers do; answers its exit code.
+    /// Asks the server to stop, as service managers do.
     #[cfg(unix)]
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn ask_to_stop(&self) {
         let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         assert!(asked.unwrap().success());
+    }
+
+    /// Has the server stop; answers its exit code.
+    #[cfg(unix)]
+    pub fn stop(self) -> Option<i32> {
+        self.ask_to_stop();
+        self.ended()
+    }
+
+    /// Waits for the end of a server that was asked to stop; answers its exit code.
+    #[cfg(unix)]
+    pub fn ended(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }

@@ -70,6 +70,28 @@ fn a_server_that_is_asked_to_stop_saves_what_is_under_way() {
     assert_eq!(entries(&data).len(), 4);
 }
 
+#[cfg(unix)]
+#[test]
+fn who_asks_while_a_server_stops_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = TestServer::start(&folder.path().join("data"), &[]);
+    // Of steps that take long, since the one under way is finished before the server ends.
+    let mut large = small("a red circle", STEPS);
+    (large["size"], large["frames"]) = ("256x256".into(), "51".into());
+    let id = server.create(&large);
+    server.wait(&id, |video| video["status"] == "in_progress");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    server.ask_to_stop();
+    let refused = until(|| {
+        Some(server.post("/v1/videos", &small("a dot", 2))).filter(|answer| answer.status != 200)
+    });
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (503, &"shutting_down".into()));
+    assert_eq!(server.get("/readyz").status, 503);
+    let video = server.get(&format!("/v1/videos/{id}")).video();
+    assert_eq!(video["status"], "in_progress");
+    assert_eq!(server.ended(), Some(0));
+}
+
 #[test]
 fn a_damaged_save_costs_work_and_no_video() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,6 +104,46 @@ fn a_damaged_save_costs_work_and_no_video() {
     fs::write(data.join(format!("videos/{id}.mp4.sora-job")), "not what was saved").unwrap();
     let server = TestServer::start(&data, &[]);
     assert!(server.bytes(&id) == expected, "other bytes");
+}
+
+#[test]
+fn a_disk_that_fails_for_a_while_fails_no_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = undisturbed(folder.path());
+    let data = folder.path().join("data");
+    let server = TestServer::start(&data, &[]);
+    // The graph takes four; the others wait.
+    let ids: Vec<String> = (0..6).map(|_| server.create(&small("a red circle", STEPS))).collect();
+    server.wait(&ids[0], is_denoised_for_a_while);
+    let (videos, away) = (data.join("videos"), data.join("away"));
+    fs::rename(&videos, &away).unwrap();
+    let not_ready = || Some(server.get("/readyz")).filter(|answer| answer.status == 503);
+    let told = until(not_ready).json()["error"]["message"].as_str().unwrap().to_string();
+    assert!(told.contains("disk"), "{told}");
+    // Long enough for all of them to be tried, and more than once.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    for id in &ids {
+        let video = server.get(&format!("/v1/videos/{id}")).video();
+        assert!(video["status"] == "queued" || video["status"] == "in_progress", "{video}");
+    }
+    fs::rename(&away, &videos).unwrap();
+    for id in &ids {
+        assert!(server.bytes(id) == expected, "{id} has other bytes");
+    }
+    until(|| (server.get("/readyz").status == 200).then_some(()));
+    assert_eq!(entries(&data).len(), 4 * ids.len(), "{:?}", entries(&data));
+}
+
+/// Waits for something.
+fn until<T>(look: impl Fn() -> Option<T>) -> T {
+    let started = std::time::Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed().as_secs() < 300, "it does not come");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -110,9 +172,5 @@ fn old_videos_go() {
     let server = TestServer::start(&data, &["--keep-bytes", "1", "--keep-for", "1h"]);
     let id = server.create(&small("a red circle", 2));
     // The file is larger than all that may be kept, so it goes as soon as it is there.
-    let started = std::time::Instant::now();
-    while server.get(&format!("/v1/videos/{id}")).status != 404 {
-        assert!(started.elapsed().as_secs() < 300, "{:?}", entries(&data));
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    until(|| (server.get(&format!("/v1/videos/{id}")).status == 404).then_some(()));
 }

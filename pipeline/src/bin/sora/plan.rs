@@ -1,7 +1,7 @@
 //! `sora plan`: what a video takes, before any work.
 
 use sora_models::sizes::VideoSize;
-use sora_pipeline::plan::{MemoryPlan, ModelMemory, PlannedGraph};
+use sora_pipeline::plan::{MemoryPlan, ModelMemory, PlannedGraph, PlannedVideo};
 use sora_pipeline::{GraphLimits, open_sora};
 
 use crate::arguments::PlanArguments;
@@ -20,6 +20,9 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<Outcome> {
         height_px: arguments.size.map_or(defaults.height, |size| size.height_px),
         frames: arguments.frames.unwrap_or(defaults.num_frames),
     };
+    // A blank one is none, as for `sora generate`.
+    let negative = arguments.negative_prompt.as_deref().filter(|text| !text.trim().is_empty());
+    let video = PlannedVideo { size, texts: 1 + usize::from(negative.is_some()) };
     let graph = GraphLimits::default();
     let workers = arguments.workers.map_or(graph.workers, usize::from);
     let videos = arguments.prompts.get().min(graph.token_slots);
@@ -28,7 +31,7 @@ pub fn run(arguments: &PlanArguments) -> anyhow::Result<Outcome> {
     let memory = ModelMemory::of(&bundle, arguments.model.dtype, &device)?;
     let plan = MemoryPlan::new(
         &memory,
-        size,
+        video,
         PlannedGraph { workers, videos },
         &arguments.memory.limits(),
     )?;

@@ -9,21 +9,21 @@ use serde::Serialize;
 use sora_actors::messages::GenerationRequest;
 use sora_models::sizes::parse_frames;
 use sora_models::stdit3::Merging;
+use sora_telemetry::record_refusal;
 use utoipa::ToSchema;
 
 use super::body::{self, INPUT_REFERENCE};
 use super::caller::{Caller, NamedVideo};
+use super::check::check;
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::fields::Fields;
 use super::state::ApiState;
+use super::unbroken::to_its_end;
 use super::video_object::Video;
-use crate::SubmitError;
 use crate::request_settings::{RequestSettings, default_request};
-use crate::server::folder::VideoAsset;
+use crate::server::clock;
 use crate::server::ids::{VideoId, random_seed};
-use crate::server::store::{Acceptance, NewVideo, Owner};
-use crate::server::{clock, limits::RequestLimits};
-use crate::sinks::{SinkError, SinkKind, VideoFormat};
+use crate::server::store::{Acceptance, NewVideo, Owner, VideoRecord};
 
 /// Videos of higher priority are made first. Our choice of bounds: enough to tell apart what is urgent.
 const PRIORITIES: std::ops::RangeInclusive<i64> = -10..=10;
@@ -35,7 +35,7 @@ const LONGEST_KEY: usize = 255;
 pub(super) const NO_INPUT_REFERENCE: &str =
     "Videos from a picture are not supported: this server makes videos from text alone.";
 
-/// What a video is asked for with. Numbers may come as text, too.
+/// What a video is asked for with. Numbers may come as text, too. For a remix, what is left out is as in the first video.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreateVideo {
     /// What the video shall show.
@@ -86,15 +86,6 @@ pub(super) struct CreateVideo {
     metadata: Option<BTreeMap<String, String>>,
 }
 
-/// What a remix is asked for with: the prompt, and any setting of a first request that shall differ from the first
-/// video's.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RemixVideo {
-    /// What the video shall show.
-    #[schema(min_length = 1)]
-    prompt: String,
-}
-
 /// What is asked for, before it is known whether it can be done.
 struct Asked {
     prompt: String,
@@ -110,6 +101,7 @@ struct Asked {
     request_body(content(
         (CreateVideo = "application/json"),
         (CreateVideo = "multipart/form-data"),
+        (CreateVideo = "application/x-www-form-urlencoded"),
     )),
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key again means the same video.")),
     responses(
@@ -138,8 +130,15 @@ pub(super) async fn create(
 /// Asks for a video like another one, with another prompt.
 #[utoipa::path(
     post, path = "/v1/videos/{id}/remix", tag = "videos", operation_id = "remixVideo",
-    params(("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The first video")),
-    request_body(content((RemixVideo = "application/json"), (RemixVideo = "multipart/form-data"))),
+    params(
+        ("id" = String, Path, pattern = "^video_[0-9a-f]{32}$", description = "The first video"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key again means the same video."),
+    ),
+    request_body(content(
+        (CreateVideo = "application/json"),
+        (CreateVideo = "multipart/form-data"),
+        (CreateVideo = "application/x-www-form-urlencoded"),
+    )),
     responses(
         (status = 200, description = "The new video, queued", body = Video),
         (status = "4XX", description = "What is wrong with the request", body = ErrorBody),
@@ -164,7 +163,7 @@ pub(super) async fn remix(
 
 async fn submit(
     request: &HttpRequest,
-    state: &ApiState,
+    state: &Data<ApiState>,
     owner: Owner,
     mut base: GenerationRequest,
     asked: Asked,
@@ -174,7 +173,11 @@ async fn submit(
     if let Some(seconds) = asked.seconds {
         base.num_frames = frames_of(seconds, base.fps);
     }
-    check(&base, state).await?;
+    let length = if asked.seconds.is_some() { "seconds" } else { "frames" };
+    check(&base, length, state).await?;
+    if state.live.is_stopping() {
+        return Err(ApiError::shutting_down());
+    }
     let video = NewVideo {
         id: VideoId::random().map_err(|_| no_random_numbers())?,
         owner,
@@ -187,26 +190,58 @@ async fn submit(
         idempotency_key: idempotency_key(request)?,
         created_at: clock::now(),
     };
-    let record = match state.store.accept(video, state.limits.queue).await? {
+    let is_seed_chosen = asked.settings.seed.is_none() && remixed_from.is_none();
+    to_its_end(accept(video, is_seed_chosen, state.clone())).await
+}
+
+/// Puts a video on the disk and wakes whoever makes it. A seed that the server chose is another one each time.
+async fn accept(video: NewVideo, is_seed_chosen: bool, state: Data<ApiState>) -> ApiResult {
+    let record = match state.store.accept(video.clone(), state.limits.queue).await? {
         Acceptance::Accepted(record) => {
             if state.log_prompts {
                 tracing::info!(id = %record.id, prompt = %record.request.prompt, "accepted");
             }
-            state.live.changed();
             record
         }
-        Acceptance::Before(record) => record,
+        Acceptance::Before(record) if is_same(&record, video, is_seed_chosen) => record,
+        Acceptance::Before(_) => {
+            let message =
+                "The idempotency key came before with another request: choose another key.";
+            return Err(ApiError::new(StatusCode::CONFLICT, "idempotency_key_reused", message));
+        }
         Acceptance::QueueFull => {
+            record_refusal();
             let waiting = state.limits.queue.waiting;
             return Err(ApiError::busy("queue_full", format!("{waiting} videos wait already.")));
         }
         Acceptance::OwnerFull => {
+            record_refusal();
             let most = state.limits.queue.of_owner;
             let message = format!("This key has {most} unfinished videos already.");
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_videos", message));
         }
     };
-    Ok(HttpResponse::Ok().json(Video::of(record, state)))
+    // Also for one that came before: whoever was to be woken then may have been lost with its connection.
+    state.live.changed();
+    let live = state.live.progress(record.id);
+    Ok(HttpResponse::Ok().json(Video::of(record, live, &state)))
+}
+
+/// Whether a request asks for the video that its idempotency key came with before.
+fn is_same(before: &VideoRecord, video: NewVideo, is_seed_chosen: bool) -> bool {
+    let NewVideo { mut request, remixed_from, priority, metadata, .. } = video;
+    if is_seed_chosen {
+        request.seed = before.request.seed;
+    }
+    // One that cannot be read is not asked for again.
+    !before.is_readable
+        || (request, remixed_from, priority, metadata)
+            == (
+                before.request.clone(),
+                before.remixed_from,
+                before.priority,
+                before.metadata.clone(),
+            )
 }
 
 impl Asked {
@@ -284,56 +319,6 @@ fn check_model(fields: &mut Fields, state: &ApiState) -> ApiResult<()> {
 fn frames_of(seconds: f64, fps: f64) -> usize {
     // A product that is no number becomes 0, and one that is too large the largest number.
     ((seconds * fps).round() as usize).max(1)
-}
-
-/// Refuses what cannot be made, or is more than the server gives.
-async fn check(request: &GenerationRequest, state: &ApiState) -> ApiResult<()> {
-    let limits: &RequestLimits = &state.limits;
-    let negative = request.negative_prompt.as_deref().unwrap_or_default();
-    let camera = request.scores.camera_motion.as_deref().unwrap_or_default();
-    let too_large = [
-        ("prompt", request.prompt.chars().count(), limits.prompt_chars, "characters"),
-        ("negative_prompt", negative.chars().count(), limits.prompt_chars, "characters"),
-        ("camera_motion", camera.chars().count(), limits.prompt_chars, "characters"),
-        ("steps", request.sampling.steps, limits.steps, "steps"),
-        ("frames", request.num_frames, limits.frames, "frames"),
-        ("size", request.width_px.saturating_mul(request.height_px), limits.frame_pixels, "pixels"),
-    ];
-    if let Some((name, found, most, unit)) =
-        too_large.into_iter().find(|(_, found, most, _)| found > most)
-    {
-        let message =
-            format!("`{name}`: {found} {unit} are more than the {most} that are allowed.");
-        return Err(ApiError::invalid(name, message));
-    }
-    if request.prompt.trim().is_empty() {
-        let message = "The prompt is empty: say what the video shall show.";
-        return Err(ApiError::invalid("prompt", message));
-    }
-    for (name, text) in [("prompt", request.prompt.as_str()), ("negative_prompt", negative)] {
-        if text.contains('\0') {
-            return Err(ApiError::invalid(name, format!("`{name}` holds a NUL character.")));
-        }
-    }
-    match state.pipeline.check(request).await {
-        Ok(()) => {}
-        Err(SubmitError::Invalid(cause)) => {
-            let message = cause.to_string();
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", message));
-        }
-        Err(cause @ SubmitError::OverBudget(_)) => {
-            let message = cause.to_string();
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "over_budget", message));
-        }
-        Err(_) => return Err(ApiError::busy("shutting_down", "The server is stopping.")),
-    }
-    let asset = VideoAsset::Video.as_str();
-    SinkKind::DEFAULT.check(VideoFormat::of(request), asset.as_ref()).map_err(|cause| match cause {
-        SinkError::Format { reason, .. } => {
-            ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", format!("The video: {reason}."))
-        }
-        other => ApiError::bad_body(other.to_string()),
-    })
 }
 
 fn idempotency_key(request: &HttpRequest) -> ApiResult<Option<String>> {

@@ -83,6 +83,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
+    /// The server stops.
+    pub fn shutting_down() -> Self {
+        Self::busy("shutting_down", "The server is stopping.")
+    }
+
     /// The same, about a parameter.
     #[must_use]
     pub fn about(mut self, param: &str) -> Self {

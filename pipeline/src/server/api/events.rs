@@ -7,13 +7,14 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Bytes, Data};
 use futures_util::stream;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use utoipa::ToSchema;
 
 use super::caller::{Caller, NamedVideo};
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::state::ApiState;
+use super::streams::StreamPlace;
 use super::video_object::Video;
 use crate::server::dispatcher::cancelled;
 use crate::server::ids::VideoId;
@@ -80,9 +81,7 @@ pub(super) async fn events(
     state: Data<ApiState>,
 ) -> ApiResult {
     let record = state.store.get(&caller.0, id).await?.ok_or_else(ApiError::no_such_video)?;
-    let place = state.event_streams.clone().try_acquire_owned();
-    let place =
-        place.map_err(|_| ApiError::busy("too_many_streams", "Too many streams are open."))?;
+    let place = state.event_streams.take(&caller.0)?;
     let (events, waiting) = mpsc::channel(WAITING);
     let follower = Follower { id, owner: caller.0, state, events, _place: place };
     actix_web::rt::spawn(follower.follow(record));
@@ -103,7 +102,7 @@ struct Follower {
     owner: Owner,
     state: Data<ApiState>,
     events: mpsc::Sender<Bytes>,
-    _place: OwnedSemaphorePermit,
+    _place: StreamPlace,
 }
 
 /// The reader is gone, or slower than it may be.
@@ -184,13 +183,17 @@ impl Follower {
             if told.is_none() {
                 self.send(event("progress", &self.over(record))).await?;
             }
-            let video = Video::of(record.clone(), &self.state);
+            let video = Video::of(record.clone(), None, &self.state);
             self.send(event(status.as_str(), &video)).await?;
             return Ok(true);
         }
         let steps = record.request.sampling.steps;
-        let live = self.state.live.progress(id);
-        let live = live.unwrap_or_else(|| Progress::begin(steps, record.request.num_frames));
+        let live = match self.state.live.progress(id) {
+            Some(live) => live,
+            // It has left the graph, and the record will say what became of it; until then it is no less far than before.
+            None if status == VideoStatus::InProgress && told.is_some() => return Ok(false),
+            None => Progress::begin(steps, record.request.num_frames),
+        };
         let position = match status {
             VideoStatus::Queued => self.position().await.map_err(|_| ReaderLost)?,
             _ => None,

@@ -41,6 +41,9 @@ pub(super) async fn ready(state: Data<ApiState>) -> ApiResult {
     if !is_ready {
         return Err(ApiError::busy("not_ready", "The server takes no prompts."));
     }
+    if let Some(trouble) = state.live.trouble() {
+        return Err(ApiError::busy("not_ready", trouble));
+    }
     Ok(HttpResponse::Ok().json(Health { status: "ready" }))
 }
 

@@ -2,6 +2,7 @@
 
 mod body;
 mod caller;
+mod check;
 mod content;
 mod create;
 mod error;
@@ -12,6 +13,8 @@ mod models;
 mod openapi;
 mod query;
 mod state;
+mod streams;
+mod unbroken;
 mod video_object;
 mod videos;
 
@@ -23,6 +26,7 @@ use super::page;
 
 pub use error::ApiError;
 pub use state::ApiState;
+pub use streams::{StreamLimits, StreamPlaces};
 
 /// The patterns of all addresses of the API.
 pub(super) const ADDRESSES: [&str; 13] = [

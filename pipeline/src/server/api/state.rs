@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sora_models::bundle::GenerationConfig;
 use sora_telemetry::MetricsPage;
-use tokio::sync::Semaphore;
 
+use super::streams::StreamPlaces;
 use crate::PipelineHandle;
 use crate::server::auth::ApiKeys;
 use crate::server::dispatcher::Retention;
@@ -39,7 +39,7 @@ pub struct ApiState {
     /// How long videos are kept.
     pub retention: Retention,
     /// Places for streams of events.
-    pub event_streams: Arc<Semaphore>,
+    pub event_streams: StreamPlaces,
     /// The metrics of this process.
     pub metrics: MetricsPage,
     /// Whether prompts go to the log.

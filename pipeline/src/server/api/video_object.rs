@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::state::ApiState;
 use crate::server::ids::VideoId;
+use crate::server::live::Progress;
 use crate::server::store::{VideoError, VideoRecord, VideoStatus};
 
 /// A video.
@@ -92,13 +93,12 @@ pub struct VideoSettings {
 }
 
 impl Video {
-    /// What the record says, and for a video that is being made, how far it is.
-    pub(super) fn of(record: VideoRecord, state: &ApiState) -> Self {
+    /// What the record says, and for a video that is being made, how far it is. `live` was looked at before the record:
+    /// a video that leaves the graph in between is over in the record, and not at its beginning again.
+    pub(super) fn of(record: VideoRecord, live: Option<Progress>, state: &ApiState) -> Self {
         let progress = match record.status {
             VideoStatus::Completed => 100,
-            VideoStatus::InProgress => {
-                state.live.progress(record.id).map_or(0, |progress| progress.percent())
-            }
+            VideoStatus::InProgress => live.map_or(0, |live| live.percent()),
             VideoStatus::Queued | VideoStatus::Failed => 0,
         };
         let settings = VideoSettings::of(&record.request, record.priority);

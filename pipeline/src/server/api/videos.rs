@@ -3,17 +3,21 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use sora_telemetry::PromptOutcome;
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::caller::{Caller, NamedVideo};
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::query::Query;
 use super::state::ApiState;
+use super::unbroken::to_its_end;
 use super::video_object::Video;
 use crate::server::clock;
 use crate::server::dispatcher::cancelled;
 use crate::server::ids::VideoId;
-use crate::server::store::{Cancellation, Page};
+use crate::server::meter::count_video;
+use crate::server::store::{Cancellation, Page, VideoRecord};
 
 /// How many videos a list has when nothing is said, and at most.
 const DEFAULT_LIMIT: usize = 20;
@@ -64,12 +68,13 @@ pub(super) async fn retrieve(
     NamedVideo(id): NamedVideo,
     state: Data<ApiState>,
 ) -> ApiResult {
+    let live = state.live.progress(id);
     let record = state.store.get(&caller.0, id).await?.ok_or_else(ApiError::no_such_video)?;
     let mut response = HttpResponse::Ok();
     if !record.status.is_over() {
         response.insert_header((POLL_AFTER, POLL_AFTER_MS));
     }
-    Ok(response.json(Video::of(record, &state)))
+    Ok(response.json(Video::of(record, live, &state)))
 }
 
 /// The caller's videos, page by page.
@@ -108,9 +113,13 @@ pub(super) async fn list(request: HttpRequest, caller: Caller, state: Data<ApiSt
         Some(_) => return Err(ApiError::invalid("order", "`order` must be `asc` or `desc`.")),
     };
     let page = Page { after, limit, ascending };
+    let live = state.live.all_progress();
     let listing = state.store.list(&caller.0, page).await?.ok_or_else(unknown)?;
-    let data: Vec<Video> =
-        listing.videos.into_iter().map(|record| Video::of(record, &state)).collect();
+    let video = |record: VideoRecord| {
+        let live = live.get(&record.id).copied();
+        Video::of(record, live, &state)
+    };
+    let data: Vec<Video> = listing.videos.into_iter().map(video).collect();
     let (first_id, last_id) =
         (data.first().map(|video| video.id), data.last().map(|video| video.id));
     let list = VideoList { object: "list", data, has_more: listing.has_more, first_id, last_id };
@@ -132,13 +141,20 @@ pub(super) async fn delete(
     NamedVideo(id): NamedVideo,
     state: Data<ApiState>,
 ) -> ApiResult {
-    state.store.delete(&caller.0, id).await?.ok_or_else(ApiError::no_such_video)?;
-    state.live.give_up(id);
-    state.live.changed();
-    let folder = state.folder.clone();
-    // The record is gone already; what is left of the files is found at the next start.
-    let _ = actix_web::web::block(move || folder.remove(id)).await;
-    Ok(HttpResponse::Ok().json(DeletedVideo { id, object: "video.deleted", deleted: true }))
+    to_its_end(async move {
+        let deleted = state.store.delete(&caller.0, id).await?;
+        let record = deleted.ok_or_else(ApiError::no_such_video)?;
+        if !record.status.is_over() {
+            count_video(PromptOutcome::Cancelled, record.created_at);
+        }
+        state.live.give_up(id);
+        state.live.changed();
+        let folder = state.folder.clone();
+        // The record is gone already; what is left of the files is found at the next start.
+        let _ = spawn_blocking(move || folder.remove(id)).await;
+        Ok(HttpResponse::Ok().json(DeletedVideo { id, object: "video.deleted", deleted: true }))
+    })
+    .await
 }
 
 /// Cancels a video that is not over; it becomes `failed`, with the code `cancelled`.
@@ -156,14 +172,18 @@ pub(super) async fn cancel(
     NamedVideo(id): NamedVideo,
     state: Data<ApiState>,
 ) -> ApiResult {
-    let record = match state.store.cancel(&caller.0, id, cancelled(), clock::now()).await? {
-        Cancellation::Unknown => return Err(ApiError::no_such_video()),
-        Cancellation::Over(record) => record,
-        Cancellation::Cancelled(record) => {
-            state.live.give_up(id);
-            state.live.changed();
-            record
-        }
-    };
-    Ok(HttpResponse::Ok().json(Video::of(record, &state)))
+    to_its_end(async move {
+        let record = match state.store.cancel(&caller.0, id, cancelled(), clock::now()).await? {
+            Cancellation::Unknown => return Err(ApiError::no_such_video()),
+            Cancellation::Over(record) => record,
+            Cancellation::Cancelled(record) => {
+                count_video(PromptOutcome::Cancelled, record.created_at);
+                state.live.give_up(id);
+                state.live.changed();
+                record
+            }
+        };
+        Ok(HttpResponse::Ok().json(Video::of(record, None, &state)))
+    })
+    .await
 }

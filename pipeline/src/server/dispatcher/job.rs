@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use sora_actors::messages::{Caption, JobCheckpoint, JobEvent, JobSummary};
 use sora_actors::{JobOrder, StageErrorKind};
 use sora_models::guiding_texts::GuidingTexts;
+use sora_telemetry::{PromptOutcome, record_first_step};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::failure::{Failure, Fault};
+use super::start::{Start, StartSearch};
 use super::work::WorkJournal;
-use super::writer::{FinishedFile, VideoWriter};
+use super::writer::VideoWriter;
 use super::{Dispatcher, failure};
-use crate::output::{Earlier, OutputError, OutputTarget};
-use crate::saved_job::{SavedJob, SavedJobError};
+use crate::output::{OutputError, OutputTarget};
 use crate::server::clock;
 use crate::server::folder::VideoAsset;
 use crate::server::live::{LiveHandle, Stage};
+use crate::server::meter::count_video;
 use crate::server::store::{VideoError, VideoRecord};
 use crate::sidecar::{SIDECAR_FORMAT, Sidecar, VideoFile, Work};
 use crate::sinks::VideoFormat;
@@ -33,6 +36,8 @@ pub(super) enum JobEnd {
     Made,
     /// It failed, or was cancelled or deleted.
     Over,
+    /// The server could not make it, and would have to try again.
+    Held(Fault),
     /// The server stops; the next one goes on.
     LeftForLater,
     /// The graph can work no more; the next server goes on.
@@ -41,14 +46,25 @@ pub(super) enum JobEnd {
 
 /// How work on a video ended, before that is noted down.
 enum WorkEnd {
-    Made(FinishedFile),
+    /// With the video's SHA-256.
+    Made(String),
     Failed(VideoError),
+    Held(Fault),
     GivenUp,
     LeftForLater,
     GraphDied,
 }
 
-/// Makes a video and notes down what came of it.
+impl From<Failure> for WorkEnd {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::OfVideo(error) => Self::Failed(error),
+            Failure::OfServer(fault) => Self::Held(fault),
+        }
+    }
+}
+
+/// Makes a video and notes down what came of it. Whatever waits for the disk does so on a thread for that.
 pub(super) async fn make(
     dispatcher: &Dispatcher,
     record: &VideoRecord,
@@ -58,25 +74,20 @@ pub(super) async fn make(
     // Whoever cancelled between the claim and the list of live videos did not find it there.
     let is_wanted = dispatcher.note(id, || dispatcher.store.is_in_progress(id)).await;
     let path = dispatcher.folder.path(id, VideoAsset::Video);
-    let journal = match OutputTarget::new(&path) {
-        Ok(target) => Arc::new(WorkJournal::new(
-            target.saved_job(),
-            dispatcher.model.clone(),
-            dispatcher.compute.clone(),
-        )),
-        Err(cause) => {
-            let error = failure::of_writing(id, &cause);
-            dispatcher.note(id, || dispatcher.store.fail(id, error.clone(), clock::now())).await;
-            return JobEnd::Over;
-        }
+    let (model, compute) = (dispatcher.model.clone(), dispatcher.compute.clone());
+    let journal = OutputTarget::new(&path)
+        .map(|target| Arc::new(WorkJournal::new(target.saved_job(), model, compute)));
+    let end = match (&journal, is_wanted) {
+        (_, None) => WorkEnd::LeftForLater,
+        (_, Some(false)) => WorkEnd::GivenUp,
+        (Ok(journal), Some(true)) => work(dispatcher, record, live, journal).await,
+        (Err(cause), Some(true)) => failure::of_writing(id, cause).into(),
     };
-    let end = match is_wanted {
-        Some(true) => work(dispatcher, record, live, &journal).await,
-        Some(false) => WorkEnd::GivenUp,
-        None => WorkEnd::LeftForLater,
-    };
+    let journal = journal.ok();
     let is_made = match end {
-        WorkEnd::Made(FinishedFile { sha256, bytes }) => {
+        WorkEnd::Made(sha256) => {
+            let folder = dispatcher.folder.clone();
+            let bytes = blocking(move || folder.bytes_of(id)).await.unwrap_or_default();
             let complete = || {
                 let at = clock::now();
                 dispatcher.store.complete(id, sha256.clone(), bytes, at)
@@ -88,22 +99,41 @@ pub(super) async fn make(
         }
         WorkEnd::Failed(error) => {
             let fail = || dispatcher.store.fail(id, error.clone(), clock::now());
-            if dispatcher.note(id, fail).await.is_none() {
-                return JobEnd::LeftForLater;
+            match dispatcher.note(id, fail).await {
+                Some(true) => count_video(PromptOutcome::Failed, record.created_at),
+                Some(false) => {}
+                None => return JobEnd::LeftForLater,
             }
             false
+        }
+        WorkEnd::Held(fault) => {
+            // What this run saved stays; the next run's saves must not be replaced by it.
+            blocking(move || journal.iter().for_each(|journal| journal.close())).await;
+            return JobEnd::Held(fault);
         }
         WorkEnd::GivenUp => false,
         WorkEnd::LeftForLater => return JobEnd::LeftForLater,
         WorkEnd::GraphDied => return JobEnd::GraphDied,
     };
-    journal.close();
+    let folder = dispatcher.folder.clone();
+    blocking(move || {
+        journal.iter().for_each(|journal| journal.remove());
+        if !is_made {
+            folder.remove(id);
+        }
+    })
+    .await;
     if is_made {
+        count_video(PromptOutcome::Finished, record.created_at);
         tracing::info!(%id, "a video is finished");
         return JobEnd::Made;
     }
-    dispatcher.folder.remove(id);
     JobEnd::Over
+}
+
+/// Does what waits for the disk where that holds up nobody; `None` when it panicked.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    spawn_blocking(work).await.ok()
 }
 
 async fn work(
@@ -112,22 +142,31 @@ async fn work(
     live: &mut LiveHandle<'_>,
     journal: &Arc<WorkJournal>,
 ) -> WorkEnd {
-    let path = dispatcher.folder.path(record.id, VideoAsset::Video);
-    let checkpoint = match earlier(dispatcher, record, &path) {
+    let search = StartSearch {
+        id: record.id,
+        request: record.request.clone(),
+        folder: dispatcher.folder.clone(),
+        model: dispatcher.model.clone(),
+        compute: dispatcher.compute.clone(),
+    };
+    let checkpoint = match blocking(|| search.find()).await {
         // The process ended between the last file and the record.
-        Start::Finished(file) => return WorkEnd::Made(file),
-        Start::At(checkpoint) => Some(checkpoint),
-        Start::Afresh => None,
+        Some(Start::Finished(sha256)) => return WorkEnd::Made(sha256),
+        Some(Start::At(checkpoint)) => Some(checkpoint),
+        Some(Start::Afresh) => None,
+        None => return WorkEnd::Failed(failure::of_panic(record.id)),
     };
     let order = match &checkpoint {
         Some(checkpoint) => JobOrder::resume(checkpoint.clone()),
         None => JobOrder::from(record.request.clone()),
     };
+    // What became of a video is counted here, from when it was accepted.
+    let order = order.journaled(journal.clone()).uncounted();
     let job = loop {
         if dispatcher.live.is_stopping() {
             return WorkEnd::LeftForLater;
         }
-        match dispatcher.pipeline.submit(order.clone().journaled(journal.clone())).await {
+        match dispatcher.pipeline.submit(order.clone()).await {
             Ok(job) => break job,
             Err(SubmitError::Full { .. }) => sleep(PAUSE_AT_FULL_GRAPH).await,
             Err(SubmitError::Closed { .. } | SubmitError::Gone)
@@ -144,60 +183,33 @@ async fn work(
         dispatcher,
         record,
         captions: checkpoint.as_deref().map(JobCheckpoint::captions).unwrap_or_default(),
+        has_stepped: checkpoint.as_deref().is_some_and(|checkpoint| checkpoint.steps_done().0 > 0),
         writer: None,
         write_seconds: 0.0,
     };
+    let mut is_cleared = false;
     loop {
         let event = tokio::select! {
             event = job.events.recv_async() => event,
             // Dropping the job's events cancels it, and dropping the writer removes what it wrote.
             () = live.given_up() => return WorkEnd::GivenUp,
         };
-        let Ok(event) = event else { return WorkEnd::LeftForLater };
+        let Ok(event) = event else {
+            if dispatcher.live.is_stopping() {
+                return WorkEnd::LeftForLater;
+            }
+            tracing::error!(id = %record.id, "the graph forgot a video");
+            return WorkEnd::GraphDied;
+        };
+        if !is_cleared && journal.has_saved() {
+            is_cleared = true;
+            if let Err(cause) = dispatcher.store.progressed(record.id).await {
+                // It only stays suspected for longer.
+                tracing::warn!(id = %record.id, %cause, "that a video makes progress cannot be noted");
+            }
+        }
         if let Some(end) = follower.take(&job, event, live).await {
             return end;
-        }
-    }
-}
-
-/// Where work on a video starts.
-enum Start {
-    Finished(FinishedFile),
-    At(Arc<JobCheckpoint>),
-    Afresh,
-}
-
-/// What an earlier process left of a video. What cannot be used counts for nothing: the seed is in the record, so the
-/// same bytes come out.
-fn earlier(dispatcher: &Dispatcher, record: &VideoRecord, path: &str) -> Start {
-    let usable = |saved: &SavedJob| -> Result<bool, SavedJobError> {
-        let path = Path::new(path);
-        saved.check_model(&dispatcher.model, path)?;
-        saved.check_compute(&dispatcher.compute, path)?;
-        Ok(saved.checkpoint.request == record.request)
-    };
-    let Ok(target) = OutputTarget::new(path) else { return Start::Afresh };
-    match target.earlier() {
-        Ok(Earlier::Nothing) => Start::Afresh,
-        Ok(Earlier::Finished(video)) => {
-            let is_same = video.model.fingerprint == dispatcher.model.fingerprint
-                && video.request == record.request;
-            let has_pictures = [VideoAsset::Thumbnail, VideoAsset::Spritesheet]
-                .iter()
-                .all(|&asset| Path::new(&dispatcher.folder.path(record.id, asset)).exists());
-            let file = FinishedFile::read(Path::new(path));
-            file.ok().filter(|_| is_same && has_pictures).map_or(Start::Afresh, Start::Finished)
-        }
-        Ok(Earlier::Saved(saved)) if usable(&saved).unwrap_or(false) => {
-            Start::At(Arc::new(saved.checkpoint))
-        }
-        Ok(Earlier::Saved(_)) => {
-            tracing::warn!(id = %record.id, "saved work is of another request or model: beginning afresh");
-            Start::Afresh
-        }
-        Err(cause) => {
-            tracing::warn!(id = %record.id, %cause, "saved work cannot be used: beginning afresh");
-            Start::Afresh
         }
     }
 }
@@ -207,6 +219,8 @@ struct Follower<'a> {
     dispatcher: &'a Dispatcher,
     record: &'a VideoRecord,
     captions: GuidingTexts<Caption>,
+    /// Whether a step was done, in whichever process.
+    has_stepped: bool,
     writer: Option<VideoWriter>,
     write_seconds: f64,
 }
@@ -225,10 +239,15 @@ impl Follower<'_> {
             JobEvent::Resumed { done, .. } => live.update(|progress| {
                 (progress.stage, progress.step) = (Stage::Denoising, done);
             }),
-            JobEvent::Step { index, leapt, coasted, steps, .. } => live.update(|progress| {
-                let done = if leapt { steps } else { index + 1 + coasted };
-                (progress.stage, progress.step) = (Stage::Denoising, done);
-            }),
+            JobEvent::Step { index, leapt, coasted, steps, .. } => {
+                if !std::mem::replace(&mut self.has_stepped, true) {
+                    record_first_step(clock::since(self.record.created_at));
+                }
+                live.update(|progress| {
+                    let done = if leapt { steps } else { index + 1 + coasted };
+                    (progress.stage, progress.step) = (Stage::Denoising, done);
+                });
+            }
             JobEvent::Preview { picture, .. } => live.show(picture),
             JobEvent::Decoding => live.update(|progress| progress.stage = Stage::Decoding),
             JobEvent::Chunk(chunk) => {
@@ -246,7 +265,7 @@ impl Follower<'_> {
                 match written.await {
                     Ok(Ok(writer)) => self.writer = Some(writer),
                     Ok(Err(cause)) => {
-                        return Some(WorkEnd::Failed(failure::of_writing(id, &cause)));
+                        return Some(failure::of_writing(id, &cause).into());
                     }
                     Err(_) => return Some(WorkEnd::Failed(failure::of_panic(id))),
                 }
@@ -258,9 +277,7 @@ impl Follower<'_> {
                 tracing::error!(%id, %cause, "a stage of the graph died");
                 return Some(WorkEnd::GraphDied);
             }
-            JobEvent::Failed(cause) => {
-                return Some(WorkEnd::Failed(failure::of_stage(id, &cause)));
-            }
+            JobEvent::Failed(cause) => return Some(failure::of_stage(id, &cause).into()),
             JobEvent::Cancelled if self.dispatcher.live.is_stopping() => {
                 return Some(WorkEnd::LeftForLater);
             }
@@ -281,8 +298,8 @@ impl Follower<'_> {
         };
         let sidecar = self.sidecar(summary);
         match spawn_blocking(move || writer.complete(&sidecar)).await {
-            Ok(Ok(file)) => WorkEnd::Made(file),
-            Ok(Err(cause)) => WorkEnd::Failed(failure::of_writing(id, &cause)),
+            Ok(Ok(sha256)) => WorkEnd::Made(sha256),
+            Ok(Err(cause)) => failure::of_writing(id, &cause).into(),
             Err(_) => WorkEnd::Failed(failure::of_panic(id)),
         }
     }

@@ -4,33 +4,44 @@
 //! - A video that was accepted is being made until the record says that it is over; a process that ends in between leaves
 //!   it as it is, and the next one goes on from what was saved.
 //! - The record says `completed` only after the files are in place and synced; its saved work is removed after that.
+//! - No video fails for what the server lacks (a full disk, weights that are gone, a device): it stays as it is and is tried
+//!   again, after pauses that grow.
 //! - Whatever is changed by two at once (finished and cancelled, say) is decided by the record: the first one counts.
 
 mod failure;
 mod job;
+mod line;
+mod pause;
 mod retention;
+mod start;
 mod work;
 mod writer;
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use sora_telemetry::PromptOutcome;
+use tokio::task::{Id, JoinSet, spawn_blocking};
+use tokio::time::{sleep, sleep_until};
 
+use self::failure::Fault;
 use self::job::JobEnd;
+use self::line::{Line, Turn};
+use self::pause::Pause;
 use super::clock;
 use super::folder::DataFolder;
 use super::ids::VideoId;
 use super::live::{LiveVideos, Progress};
-use super::store::{Store, StoreError, VideoRecord};
+use super::meter::count_video;
+use super::store::{Store, StoreError, VideoError, VideoRecord};
 use crate::PipelineHandle;
 use crate::sidecar::{Compute, ModelIdentity};
 
 pub use failure::cancelled;
 pub use retention::Retention;
+use retention::SteadyClock;
 
 /// How long to wait after the database refused, before it is asked again. Our choice: a disk that is full stays so for a
 /// while.
@@ -72,40 +83,69 @@ impl Dispatcher {
     /// # Errors
     /// The database cannot say what an earlier process began.
     pub async fn run(self) -> Result<DispatchEnd, StoreError> {
-        let begun = self.store.begun().await?;
+        let begun = self.store.begun(clock::now()).await?;
         if !begun.is_empty() {
             tracing::info!(videos = begun.len(), "going on with what an earlier process began");
         }
         let dispatcher = Rc::new(self);
-        let end = dispatcher.clone().dispatch(begun.into()).await;
+        let end = dispatcher.clone().dispatch(Line::new(begun)).await;
         // Everything that was done is saved when this returns; the jobs' own ends come through their tasks.
         dispatcher.pipeline.stop().await;
+        if end == DispatchEnd::Stopped
+            && let Err(cause) = dispatcher.store.ended_in_order().await
+        {
+            tracing::warn!(%cause, "that the server ended in order cannot be noted");
+        }
         Ok(end)
     }
 
-    async fn dispatch(self: Rc<Self>, mut begun: VecDeque<VideoRecord>) -> DispatchEnd {
-        let mut running: JoinSet<JobEnd> = JoinSet::new();
-        let mut tidy = tokio::time::interval(retention::INTERVAL);
-        let mut end = DispatchEnd::Stopped;
+    async fn dispatch(self: Rc<Self>, mut line: Line) -> DispatchEnd {
+        let mut running: JoinSet<(VideoRecord, JobEnd)> = JoinSet::new();
+        // Whose task is whose, for one that panics.
+        let mut names: HashMap<Id, (VideoId, i64)> = HashMap::new();
+        let (mut tidy, mut clock) =
+            (tokio::time::interval(retention::INTERVAL), SteadyClock::new());
+        let (mut pause, mut end) = (Pause::default(), DispatchEnd::Stopped);
         while !self.live.is_stopping() {
             while running.len() < self.in_graph
-                && let Some(record) = self.next(&mut begun).await
+                && pause.until().is_none()
+                && let Some(record) = self.next(&mut line, running.len()).await
             {
-                running.spawn_local(self.clone().make(record));
+                let name = (record.id, record.created_at);
+                names.insert(running.spawn_local(self.clone().make(record)).id(), name);
             }
             tokio::select! {
                 () = self.live.woken() => {}
                 () = self.live.stopping() => {}
-                _ = tidy.tick() => self.expire().await,
-                Some(ended) = running.join_next() => match ended {
-                    Ok(JobEnd::Made) => self.expire().await,
-                    Ok(JobEnd::GraphDied) => {
-                        end = DispatchEnd::GraphDied;
-                        self.live.stop();
+                _ = tidy.tick() => self.expire(clock.look(Instant::now(), clock::now())).await,
+                () = over(pause.until()) => {
+                    pause.end();
+                    self.live.set_trouble(None);
+                }
+                Some(ended) = running.join_next_with_id() => match ended {
+                    Ok((task, (record, ended))) => {
+                        names.remove(&task);
+                        match ended {
+                            JobEnd::Made => {
+                                pause.forget();
+                                self.expire(None).await;
+                            }
+                            JobEnd::Held(fault) => {
+                                pause.begin(Instant::now());
+                                self.tell_of(fault, &pause, record.id);
+                                line.put_back(record);
+                            }
+                            JobEnd::GraphDied => {
+                                end = DispatchEnd::GraphDied;
+                                self.live.stop();
+                            }
+                            JobEnd::Over | JobEnd::LeftForLater => {}
+                        }
                     }
-                    Ok(_) => {}
-                    Err(cause) => {
-                        tracing::error!(%cause, "following a video failed; it is begun again at the next start");
+                    Err(panicked) => {
+                        if let Some((id, created_at)) = names.remove(&panicked.id()) {
+                            self.give_up(id, created_at, failure::of_panic(id)).await;
+                        }
                     }
                 },
             }
@@ -116,11 +156,24 @@ impl Dispatcher {
     }
 
     /// The next video to make, if one waits.
-    async fn next(&self, begun: &mut VecDeque<VideoRecord>) -> Option<VideoRecord> {
-        if let Some(record) = begun.pop_front() {
-            return Some(record);
+    async fn next(&self, line: &mut Line, in_graph: usize) -> Option<VideoRecord> {
+        loop {
+            match line.next(in_graph) {
+                Turn::Again(record) => return Some(record),
+                Turn::Begun(record) => {
+                    // It must be known before anything can happen.
+                    self.note(record.id, || self.store.taken_up(record.id)).await?;
+                    return Some(record);
+                }
+                Turn::Crashed(record) => {
+                    tracing::error!(id = %record.id, "a video ended each process that worked on it");
+                    self.give_up(record.id, record.created_at, failure::crashed()).await;
+                }
+                Turn::Wait => return None,
+                Turn::Queue => break,
+            }
         }
-        match self.store.claim().await {
+        match self.store.claim(clock::now()).await {
             Ok(claimed) => claimed,
             Err(cause) => {
                 tracing::error!(%cause, "no video can be taken out of the queue");
@@ -132,7 +185,29 @@ impl Dispatcher {
         }
     }
 
-    async fn make(self: Rc<Self>, record: VideoRecord) -> JobEnd {
+    /// Fails a video that is not in the graph.
+    async fn give_up(&self, id: VideoId, created_at: i64, error: VideoError) {
+        let fail = || self.store.fail(id, error.clone(), clock::now());
+        let has_failed = self.note(id, fail).await;
+        if has_failed == Some(true) {
+            count_video(PromptOutcome::Failed, created_at);
+        }
+        if has_failed.is_some() {
+            let folder = self.folder.clone();
+            // What is left of the files is found at the next start.
+            let _ = spawn_blocking(move || folder.remove(id)).await;
+        }
+        self.live.changed();
+    }
+
+    /// Tells the log, and those who ask, that videos have to wait.
+    fn tell_of(&self, fault: Fault, pause: &Pause, id: VideoId) {
+        let seconds = pause.until().map_or(0, |until| (until - Instant::now()).as_secs() + 1);
+        tracing::error!(%id, ?fault, seconds, "no video can be made now; trying again later");
+        self.live.set_trouble(Some(fault.as_str()));
+    }
+
+    async fn make(self: Rc<Self>, record: VideoRecord) -> (VideoRecord, JobEnd) {
         let id = record.id;
         let steps = record.request.sampling.steps;
         let mut live = self.live.enter(id, Progress::begin(steps, record.request.num_frames));
@@ -141,7 +216,7 @@ impl Dispatcher {
         // The record is changed already, so that whoever sees the video leave the list finds its end there.
         drop(live);
         self.live.changed();
-        end
+        (record, end)
     }
 
     /// Notes something down, and tries again as long as the disk refuses and the server runs.
@@ -162,16 +237,28 @@ impl Dispatcher {
         }
     }
 
-    async fn expire(&self) {
-        match self.store.expire(self.retention.before(clock::now()), self.retention.bytes).await {
+    /// Removes what was kept for long enough; without the time of day, only what is more than may be kept.
+    async fn expire(&self, now: Option<i64>) {
+        let before = now.and_then(|now| self.retention.before(now));
+        match self.store.expire(before, self.retention.bytes).await {
             Ok(gone) => {
                 if !gone.is_empty() {
                     tracing::info!(videos = gone.len(), "videos were kept for long enough");
                     self.live.changed();
                 }
-                gone.into_iter().for_each(|id| self.folder.remove(id));
+                let folder = self.folder.clone();
+                let remove = move || gone.into_iter().for_each(|id| folder.remove(id));
+                let _ = spawn_blocking(remove).await;
             }
             Err(cause) => tracing::error!(%cause, "old videos cannot be removed"),
         }
+    }
+}
+
+/// Completes at that moment, or never.
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until.into()).await,
+        None => std::future::pending().await,
     }
 }

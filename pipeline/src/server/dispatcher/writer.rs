@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use sora_actors::messages::VideoChunk;
 use tempfile::TempPath;
 
+use crate::hexadecimal::hexadecimal;
 use crate::output::{OutputError, OutputTarget, PendingVideo};
 use crate::server::folder::{DataFolder, VideoAsset};
 use crate::server::ids::VideoId;
@@ -15,26 +16,14 @@ use crate::sidecar::Sidecar;
 use crate::sinks::{SinkKind, VideoFormat, VideoSink};
 use crate::whole_file::temporary_file;
 
-/// A finished file, as it is noted down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FinishedFile {
-    /// SHA-256, in hexadecimal.
-    pub(super) sha256: String,
-    /// Its length.
-    pub(super) bytes: u64,
-}
-
-impl FinishedFile {
-    /// Reads a file that is there.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub(super) fn read(path: &Path) -> io::Result<Self> {
-        let mut digest = Sha256::new();
-        let bytes = io::copy(&mut File::open(path)?, &mut digest)?;
-        let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { sha256, bytes })
-    }
+/// SHA-256 of a finished file, in hexadecimal.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn file_sha256(path: &Path) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut digest)?;
+    Ok(hexadecimal(&digest.finalize()))
 }
 
 /// Writes frames to all files of a video at once; dropped before the end, it leaves none.
@@ -83,16 +72,17 @@ impl VideoWriter {
         self.video.write_chunk(chunk)
     }
 
-    /// Completes all files and puts them in place, the video last; when this returns, they outlast a power failure.
+    /// Completes all files and puts them in place, the video last; when this returns, they outlast a power failure. Answers
+    /// the video's SHA-256.
     ///
     /// # Errors
     /// The disk refuses; then there is no video.
-    pub(super) fn complete(self, sidecar: &Sidecar) -> Result<FinishedFile, OutputError> {
+    pub(super) fn complete(self, sidecar: &Sidecar) -> Result<String, OutputError> {
         self.thumbnail.complete()?;
         self.spritesheet.complete()?;
         self.video.complete(sidecar)?;
         let path = self.target.video();
-        FinishedFile::read(path)
+        file_sha256(path)
             .map_err(|source| OutputError::NotWritable { path: path.to_path_buf(), source })
     }
 }

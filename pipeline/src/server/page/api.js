@@ -53,7 +53,10 @@ async function send(path, options = {}) {
   throw new ApiError(answer.status, body?.error);
 }
 
-const json = async (path, options) => (await send(path, options)).json();
+/** Seeds have up to 64 bits, more than a number here holds, so they stay text; the server takes them as text, too. */
+const parse = (text) => JSON.parse(text.replaceAll(/"seed":\s*(\d+)/g, '"seed":"$1"'));
+
+const json = async (path, options) => parse(await (await send(path, options)).text());
 const video = (id) => `v1/videos/${encodeURIComponent(id)}`;
 
 export const models = () => json("v1/models");
@@ -85,11 +88,20 @@ export async function preview(id) {
   }
 }
 
-/** Where an element can load a video or its thumbnail from: an element sends no key, so with one the bytes are fetched here. */
-export async function contentUrl(id, variant) {
+/**
+ * Where an element can load a video or its thumbnail from, and what to call it where the server's answer is not there to say:
+ * an element sends no key, so with one the bytes are fetched here, and whoever asked has to let go of them.
+ */
+export async function content(id, variant) {
   const path = `${video(id)}/content?variant=${variant}`;
-  if (!hasKey()) return path;
-  return URL.createObjectURL(await (await send(path)).blob());
+  if (!hasKey()) return { url: path, name: "" };
+  const bytes = await (await send(path)).blob();
+  return { url: URL.createObjectURL(bytes), name: `${id}.${bytes.type.split("/").pop()}` };
+}
+
+/** Lets go of bytes that an address stands for. */
+export function letGo(url) {
+  if (url.startsWith("blob:")) URL.revokeObjectURL(url);
 }
 
 /** Calls `onEvent(name, data)` for each event of a video until the server ends or `signal` does. */
@@ -121,7 +133,7 @@ function parseEvent(part) {
   }
   if (data.length === 0) return null;
   try {
-    return { name, data: JSON.parse(data.join("\n")) };
+    return { name, data: parse(data.join("\n")) };
   } catch {
     return null;
   }

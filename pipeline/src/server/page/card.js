@@ -7,20 +7,19 @@ const PREVIEW_EVERY_MS = 2500;
 /** The first answer is that there is none yet; it is made after one of the next steps. */
 const PREVIEW_AGAIN_MS = 300;
 
-/** Fields of a video that are settings, as the form names them. */
+/** Fields of a video that are settings and that the form shows. */
 export const SETTINGS = [
   "size", "seconds", "seed", "steps", "cfg_scale", "lpl", "tdtm", "coast", "frames", "negative_prompt",
 ];
 
+/** Settings that the form does not show; they come along when those of a video are used again. */
+export const UNSHOWN = ["fps", "aesthetic_score", "motion_score", "camera_motion", "priority"];
+
 const STATUS = { queued: "waiting", in_progress: "in progress", completed: "finished", failed: "failed" };
 
 const STAGES = {
-  prompt_embedder: "reading the prompt",
-  denoise_controller: "denoising",
-  vae_decoder: "decoding frames",
-  queued: "waiting",
+  queued: "waiting for its turn",
   embedding: "reading the prompt",
-  admission: "waiting for its turn",
   denoising: "denoising",
   decoding: "decoding frames",
 };
@@ -76,7 +75,7 @@ export class Card {
   /** Shows a still picture, or none; the one before is let go. */
   showStill(url, what) {
     const image = this.part("still");
-    if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
+    api.letGo(image.src);
     image.hidden = url === null;
     if (url === null) image.removeAttribute("src");
     else image.src = url;
@@ -122,7 +121,7 @@ export class Card {
     this.lastPreview = now;
     const picture = await api.preview(this.video.id).catch(() => null);
     if (!picture) this.lastPreview += PREVIEW_AGAIN_MS - PREVIEW_EVERY_MS;
-    if (picture && !isOver(this.video)) this.showStill(URL.createObjectURL(picture), "preview");
+    if (picture && !isOver(this.video) && this.element.isConnected) this.showStill(URL.createObjectURL(picture), "preview");
   }
 
   /** A finished video is a picture until it is played, so that a long list loads no films. */
@@ -131,7 +130,7 @@ export class Card {
     this.finished = true;
     this.part("play").hidden = false;
     try {
-      this.showStill(await api.contentUrl(this.video.id, "thumbnail"), "first frame");
+      this.showStill((await api.content(this.video.id, "thumbnail")).url, "middle frame");
     } catch (error) {
       this.actions.trouble(error);
     }
@@ -141,10 +140,11 @@ export class Card {
     const film = this.part("film");
     try {
       if (!film.src) {
-        film.src = await api.contentUrl(this.video.id, "video");
+        const { url, name } = await api.content(this.video.id, "video");
+        film.src = url;
         const link = this.part("download");
-        link.href = film.src;
-        link.download = `${this.video.id}.mp4`;
+        link.href = url;
+        link.download = name;
         link.hidden = false;
       }
       film.setAttribute("aria-label", `the video of ${this.video.prompt}`);
@@ -156,6 +156,13 @@ export class Card {
     } catch (error) {
       this.actions.trouble(error);
     }
+  }
+
+  /** The card leaves the page. */
+  close() {
+    this.element.remove();
+    api.letGo(this.part("still").src);
+    api.letGo(this.part("film").src);
   }
 
   async cancel() {

@@ -88,7 +88,7 @@ function draw(view, before, now) {
     rows.push(...fact("memory", bytes(used)));
   }
   rows.push(...fact("process", bytes(now.sum("process_resident_memory_bytes"))));
-  const waiting = Math.max(now.sum("sora_server_queue_prompts"), now.sum("sora_queue_depth_prompts"));
+  const waiting = now.sum("sora_server_queue_prompts") + now.sum("sora_queue_depth_prompts");
   rows.push(...fact("prompts waiting", `${waiting}`));
   rows.push(...fact("steps computed", `${now.sum("sora_denoise_steps_computed_total")}`));
   const saved = now.sum("sora_denoise_steps_leapt_total") + now.sum("sora_denoise_steps_coasted_total");

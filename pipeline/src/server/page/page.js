@@ -1,7 +1,7 @@
 // The page: the form, the list of videos kept up to date, the key.
 
 import * as api from "./api.js";
-import { Card, SETTINGS, isOver } from "./card.js";
+import { Card, SETTINGS, UNSHOWN, isOver } from "./card.js";
 import { watch } from "./machine.js";
 
 /** How often the list is asked for. Videos in progress tell by themselves in between. */
@@ -14,6 +14,8 @@ const byId = (id) => document.getElementById(id);
 const cards = new Map();
 const streams = new Map();
 let lastOfList = null;
+/** Settings of the video whose settings are in the form, as far as the form does not show them. */
+let unshown = {};
 
 function announce(text) {
   byId("announcer").textContent = text;
@@ -30,14 +32,19 @@ const actions = {
   trouble,
   changed: (video) => show(video),
   removed(id) {
-    cards.get(id)?.element.remove();
-    cards.delete(id);
-    streams.get(id)?.abort();
-    tellCounts();
+    forget(id);
     announce("The video is deleted.");
     byId("videos").focus();
   },
 };
+
+/** Takes a video off the page. */
+function forget(id) {
+  cards.get(id)?.close();
+  cards.delete(id);
+  streams.get(id)?.abort();
+  tellCounts();
+}
 
 /** Brings a video's card up to date, or makes one, before the element `next` of the list (at its end when null). */
 function show(video, next = byId("list").firstElementChild) {
@@ -119,10 +126,21 @@ async function refresh() {
     try {
       show(await api.retrieve(video.id));
     } catch (error) {
-      if (error.status === 404) actions.removed(video.id);
+      if (error.status === 404) forget(video.id);
     }
   }
+  forgetDeleted(page, seen);
   tellCounts();
+}
+
+/** Finished videos that somebody deleted elsewhere: all that is newer than the end of the newest page is on it. */
+function forgetDeleted(page, seen) {
+  const oldest = page.has_more ? cards.get(page.last_id)?.element : null;
+  for (const element of [...byId("list").children]) {
+    const { video } = cards.get(element.dataset.id);
+    if (isOver(video) && !seen.has(video.id)) forget(video.id);
+    if (element === oldest) return;
+  }
 }
 
 async function keepRefreshing() {
@@ -141,11 +159,11 @@ byId("older").addEventListener("click", async () => {
   }
 });
 
-const NUMBERS = ["seed", "steps", "cfg_scale", "frames"];
+const NUMBERS = ["steps", "cfg_scale", "frames"];
 
 /** What was filled in; what was not is the server's choice. */
 function settings(form) {
-  const wish = { prompt: form.elements.prompt.value };
+  const wish = { prompt: form.elements.prompt.value, ...unshown };
   for (const name of SETTINGS) {
     const text = form.elements[name].value.trim();
     if (text !== "") wish[name] = NUMBERS.includes(name) ? Number(text) : text;
@@ -162,6 +180,7 @@ function fillForm(video) {
     const isOff = field.type === "number" && video[name] === "off";
     field.value = isOff ? "" : video[name] ?? "";
   }
+  unshown = Object.fromEntries(UNSHOWN.filter((name) => video[name] != null).map((name) => [name, video[name]]));
   // The number of frames says the length exactly; seconds are for people.
   if (video.frames != null) form.elements.seconds.value = "";
   byId("settings").open ||= ["steps", "cfg_scale", "lpl", "tdtm", "coast", "frames", "negative_prompt"].some(
@@ -196,7 +215,10 @@ byId("form").addEventListener("submit", async (event) => {
   byId("submit").disabled = false;
 });
 
-byId("form").addEventListener("reset", () => { byId("form-error").hidden = true; });
+byId("form").addEventListener("reset", () => {
+  byId("form-error").hidden = true;
+  unshown = {};
+});
 
 byId("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

@@ -1,9 +1,17 @@
 //! What is kept, and for how long.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Owner, Store, StoreError, VideoRecord, VideoStatus, first, get};
+use super::record::parsed;
+use super::{Owner, Store, StoreError, VideoRecord, VideoStatus, get};
 use crate::server::ids::VideoId;
+
+/// How many videos are forgotten in one piece of work, so that whoever writes meanwhile does not wait for all of them.
+const BATCH: usize = 64;
+
+/// How many failed and cancelled videos are remembered. Our choice: they hold no files, and some megabytes of records say
+/// enough of what went wrong.
+const MOST_FAILED: i64 = 10_000;
 
 /// Whether files of a video are still needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +44,8 @@ impl Store {
             .await
     }
 
-    /// Forgets the videos that were over before `before`, and then the oldest finished ones until all of them have no
-    /// more than `most_bytes`; answers which.
+    /// Forgets the videos that were over before `before`, the oldest failed ones beyond [`MOST_FAILED`], and then the oldest
+    /// finished ones until the files of all of them have no more than `most_bytes`; answers which.
     ///
     /// # Errors
     /// The disk refuses.
@@ -46,32 +54,16 @@ impl Store {
         before: Option<i64>,
         most_bytes: Option<u64>,
     ) -> Result<Vec<VideoId>, StoreError> {
-        self.writes
-            .run(move |connection| {
-                let mut gone = Vec::new();
-                let over = "status IN ('completed', 'failed')";
-                if let Some(before) = before {
-                    let filter =
-                        format!("{over} AND completed_at < ?1 ORDER BY completed_at LIMIT 1");
-                    while let Some(record) = first(connection, &filter, [before])? {
-                        delete(connection, record.sequence)?;
-                        gone.push(record.id);
-                    }
-                }
-                let total = "SELECT COALESCE(SUM(bytes), 0) FROM videos WHERE status = 'completed'";
-                let oldest = "status = 'completed' ORDER BY completed_at, sequence LIMIT 1";
-                while let Some(most) = most_bytes {
-                    let bytes: i64 = connection.query_row(total, [], |row| row.get(0))?;
-                    if u64::try_from(bytes).unwrap_or(0) <= most {
-                        break;
-                    }
-                    let Some(record) = first(connection, oldest, [])? else { break };
-                    delete(connection, record.sequence)?;
-                    gone.push(record.id);
-                }
-                Ok(gone)
-            })
-            .await
+        let mut gone = Vec::new();
+        loop {
+            let expire = move |connection: &Connection| expire_some(connection, before, most_bytes);
+            let batch = self.writes.run(expire).await?;
+            let is_last = batch.len() < BATCH;
+            gone.extend(batch);
+            if is_last {
+                return Ok(gone);
+            }
+        }
     }
 
     /// What is still needed of each of these videos.
@@ -124,6 +116,59 @@ impl Store {
             self.writes.run(move |connection| connection.execute(update, params![fingerprint, at]));
         done.await.map(|_| ())
     }
+}
+
+/// Forgets at most [`BATCH`] videos.
+fn expire_some(
+    connection: &Connection,
+    before: Option<i64>,
+    most_bytes: Option<u64>,
+) -> rusqlite::Result<Vec<VideoId>> {
+    let mut gone = Vec::new();
+    // Of those for which `filter` holds, the oldest until one may stay.
+    let mut forget = |filter: &str, before: i64, may_stay: &mut dyn FnMut(i64) -> bool| {
+        let query = format!(
+            "SELECT sequence, id, bytes FROM videos WHERE {filter} AND completed_at < ?1 \
+             ORDER BY completed_at, sequence LIMIT {BATCH}"
+        );
+        let mut statement = connection.prepare_cached(&query)?;
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let found: Vec<(i64, String, i64)> =
+            statement.query_map([before], row)?.collect::<Result<_, _>>()?;
+        for (sequence, id, bytes) in found {
+            if gone.len() == BATCH || may_stay(bytes) {
+                break;
+            }
+            delete(connection, sequence)?;
+            gone.push(parsed(1, &id)?);
+        }
+        Ok::<_, rusqlite::Error>(())
+    };
+    let number = |query: &str| -> rusqlite::Result<i64> {
+        connection.prepare_cached(query)?.query_row([], |row| row.get(0))
+    };
+    if let Some(before) = before {
+        forget("status IN ('completed', 'failed')", before, &mut |_| false)?;
+    }
+    let failed = number("SELECT COUNT(*) FROM videos WHERE status = 'failed'")?;
+    let mut too_many = failed - MOST_FAILED;
+    if too_many > 0 {
+        forget("status = 'failed'", i64::MAX, &mut |_| {
+            too_many -= 1;
+            too_many < 0
+        })?;
+    }
+    if let Some(most) = most_bytes {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let mut total =
+            number("SELECT COALESCE(SUM(bytes), 0) FROM videos WHERE status = 'completed'")?;
+        forget("status = 'completed'", i64::MAX, &mut |bytes| {
+            let is_little_enough = total <= most;
+            total -= bytes;
+            is_little_enough
+        })?;
+    }
+    Ok(gone)
 }
 
 fn delete(connection: &Connection, sequence: i64) -> rusqlite::Result<()> {

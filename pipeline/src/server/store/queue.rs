@@ -17,29 +17,76 @@ pub enum Cancellation {
 }
 
 impl Store {
-    /// Takes the video that is next by priority and age, and notes that it is being made.
+    /// Takes the video that is next by priority and age, and notes that it is being made. One that cannot be read fails.
     ///
     /// # Errors
     /// The disk refuses.
-    pub async fn claim(&self) -> Result<Option<VideoRecord>, StoreError> {
+    pub async fn claim(&self, at: i64) -> Result<Option<VideoRecord>, StoreError> {
         self.writes
-            .run(|connection| {
+            .run(move |connection| {
                 let next = "status = 'queued' ORDER BY priority DESC, sequence LIMIT 1";
-                let Some(record) = first(connection, next, [])? else { return Ok(None) };
-                let claim = "UPDATE videos SET status = 'in_progress' WHERE sequence = ?1";
-                connection.prepare_cached(claim)?.execute([record.sequence])?;
-                first(connection, "sequence = ?1", [record.sequence])
+                while let Some(record) = first(connection, next, [])? {
+                    if record.is_readable {
+                        let claim =
+                            "UPDATE videos SET status = 'in_progress', attempts = 1 WHERE sequence = ?1";
+                        connection.prepare_cached(claim)?.execute([record.sequence])?;
+                        return first(connection, "sequence = ?1", [record.sequence]);
+                    }
+                    fail(connection, record.id, &unreadable(record.id), at)?;
+                }
+                Ok(None)
             })
             .await
     }
 
-    /// The videos that an earlier process began, in the order in which they were accepted.
+    /// The videos that an earlier process began, in the order in which they were accepted. Those that cannot be read fail.
     ///
     /// # Errors
     /// The disk refuses.
-    pub async fn begun(&self) -> Result<Vec<VideoRecord>, StoreError> {
-        let begun = "status = 'in_progress' ORDER BY sequence";
-        self.reads.run(move |connection| select(connection, begun, [])).await
+    pub async fn begun(&self, at: i64) -> Result<Vec<VideoRecord>, StoreError> {
+        self.writes
+            .run(move |connection| {
+                let begun = select(connection, "status = 'in_progress' ORDER BY sequence", [])?;
+                for record in begun.iter().filter(|record| !record.is_readable) {
+                    fail(connection, record.id, &unreadable(record.id), at)?;
+                }
+                Ok(begun.into_iter().filter(|record| record.is_readable).collect())
+            })
+            .await
+    }
+
+    /// Notes, before a video that an earlier process began is taken up, that it is.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn taken_up(&self, id: VideoId) -> Result<(), StoreError> {
+        self.set_attempts("attempts + 1 WHERE id = ?1", id).await
+    }
+
+    /// Notes that work on a video was saved since it was taken up.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn progressed(&self, id: VideoId) -> Result<(), StoreError> {
+        self.set_attempts("0 WHERE id = ?1", id).await
+    }
+
+    async fn set_attempts(&self, to: &'static str, id: VideoId) -> Result<(), StoreError> {
+        self.writes
+            .run(move |connection| {
+                let update = format!("UPDATE videos SET attempts = {to}");
+                connection.prepare_cached(&update)?.execute([id.to_string()]).map(drop)
+            })
+            .await
+    }
+
+    /// Notes that the process ends in order, so that no video under way is to blame.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn ended_in_order(&self) -> Result<(), StoreError> {
+        let update = "UPDATE videos SET attempts = 0 WHERE status = 'in_progress'";
+        self.writes.run(move |connection| connection.execute(update, []).map(drop)).await
     }
 
     /// Whether a video is being made, as far as the record says.
@@ -148,4 +195,10 @@ fn fail(
          WHERE id = ?1 AND status IN ('queued', 'in_progress')";
     let parameters = params![id.to_string(), error.code, error.message, at];
     Ok(connection.prepare_cached(update)?.execute(parameters)? == 1)
+}
+
+/// What clients are told of a video that cannot be read.
+fn unreadable(id: VideoId) -> VideoError {
+    tracing::error!(%id, "the record of a video cannot be read: another version of sora may have written it");
+    VideoError::new("unreadable", "The server cannot read what is to be made.")
 }

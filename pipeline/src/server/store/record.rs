@@ -1,13 +1,14 @@
 //! What is kept of a video.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};
 use serde::{Deserialize, Serialize};
 use sora_actors::messages::GenerationRequest;
+use sora_models::prompt_notation::PromptScores;
+use sora_models::rflow::SamplingSettings;
 use utoipa::ToSchema;
 
 use crate::saved_job::exact_json;
@@ -78,9 +79,10 @@ impl VideoError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Owner(pub String);
 
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl Owner {
+    /// Whether keys are not asked for.
+    pub fn is_nobody(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -120,8 +122,10 @@ pub struct VideoRecord {
     pub status: VideoStatus,
     /// Higher ones go first.
     pub priority: i64,
-    /// What is to be made.
+    /// What is to be made; something empty where that cannot be read.
     pub request: GenerationRequest,
+    /// Whether what is to be made can be read: a later version of this program may have written it.
+    pub is_readable: bool,
     /// The model's name.
     pub model: String,
     /// What the client keeps with it.
@@ -136,12 +140,14 @@ pub struct VideoRecord {
     pub error: Option<VideoError>,
     /// SHA-256 of the finished file, in hexadecimal.
     pub sha256: Option<String>,
+    /// How often it was taken up since work on it was saved for the last time.
+    pub attempts: u32,
 }
 
 impl VideoRecord {
     /// The columns that [`VideoRecord::from_row`] reads, in order.
     pub(super) const COLUMNS: &'static str = "sequence, id, status, priority, request, model, metadata, remixed_from, \
-         created_at, completed_at, error_code, error_message, sha256";
+         created_at, completed_at, error_code, error_message, sha256, attempts";
 
     /// Reads a row of [`VideoRecord::COLUMNS`].
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -150,14 +156,15 @@ impl VideoRecord {
             _ => None,
         };
         let metadata = row.get::<_, Option<String>>(6)?;
+        let request = exact_json::from_text(&row.get::<_, String>(4)?);
         let remixed_from = row.get::<_, Option<String>>(7)?;
         Ok(Self {
             sequence: row.get(0)?,
             id: parsed(1, &row.get::<_, String>(1)?)?,
             status: parsed(2, &row.get::<_, String>(2)?)?,
             priority: row.get(3)?,
-            request: exact_json::from_text(&row.get::<_, String>(4)?)
-                .map_err(|cause| unreadable(4, cause))?,
+            is_readable: request.is_ok(),
+            request: request.unwrap_or_else(|_| nothing()),
             model: row.get(5)?,
             metadata: metadata
                 .map(|text| serde_json::from_str(&text).map_err(|cause| unreadable(6, cause)))
@@ -167,11 +174,28 @@ impl VideoRecord {
             completed_at: row.get(9)?,
             error,
             sha256: row.get(12)?,
+            attempts: row.get(13)?,
         })
     }
 }
 
-fn parsed<T: FromStr>(column: usize, text: &str) -> rusqlite::Result<T>
+/// What stands for a request that cannot be read, so that its video can still be listed, deleted and failed.
+fn nothing() -> GenerationRequest {
+    GenerationRequest {
+        prompt: String::new(),
+        negative_prompt: None,
+        seed: 0,
+        width_px: 0,
+        height_px: 0,
+        num_frames: 0,
+        fps: 1.0,
+        sampling: SamplingSettings::default(),
+        scores: PromptScores::default(),
+    }
+}
+
+/// A value that is kept as text.
+pub(super) fn parsed<T: FromStr>(column: usize, text: &str) -> rusqlite::Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {

@@ -6,7 +6,8 @@ use super::StoreError;
 
 /// What each version adds; the database's `user_version` counts those that were applied. Entries are never changed, only
 /// added.
-const MIGRATIONS: [&str; 1] = [r"
+const MIGRATIONS: [&str; 2] = [
+    r"
     CREATE TABLE videos (
         -- Order of acceptance; never used twice.
         sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -36,7 +37,15 @@ const MIGRATIONS: [&str; 1] = [r"
     CREATE INDEX videos_of_owner ON videos (owner, sequence);
     CREATE UNIQUE INDEX videos_idempotent ON videos (owner, idempotency_key)
         WHERE idempotency_key IS NOT NULL;
-"];
+",
+    r"
+    -- How often the video was taken up since work on it was saved for the last time.
+    ALTER TABLE videos ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+    -- `bytes` counts all files of a video from now on.
+    CREATE INDEX videos_finished ON videos (completed_at, sequence, bytes) WHERE status = 'completed';
+    CREATE INDEX videos_failed ON videos (completed_at, sequence) WHERE status = 'failed';
+",
+];
 
 /// Brings a database up to the present layout.
 ///

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use sora_actors::messages::GenerationRequest;
 use sora_models::bundle::GenerationConfig;
 
 use super::*;
@@ -23,6 +24,27 @@ pub(in crate::server) fn new_video(name: &str, priority: i64) -> NewVideo {
         remixed_from: None,
         idempotency_key: None,
         created_at: 1,
+    }
+}
+
+/// A record for tests of what only passes it on.
+pub(in crate::server) fn record() -> VideoRecord {
+    let NewVideo { id, priority, request, model, .. } = new_video("a", 0);
+    VideoRecord {
+        sequence: 1,
+        id,
+        status: VideoStatus::InProgress,
+        priority,
+        request,
+        is_readable: true,
+        model,
+        metadata: None,
+        remixed_from: None,
+        created_at: 1,
+        completed_at: None,
+        error: None,
+        sha256: None,
+        attempts: 1,
     }
 }
 
@@ -68,13 +90,13 @@ async fn the_highest_priority_goes_first_and_then_the_oldest() {
     }
     assert_eq!(store.position(ids[2]).await.unwrap(), Some(3));
     let mut order = Vec::new();
-    while let Some(record) = store.claim().await.unwrap() {
+    while let Some(record) = store.claim(1).await.unwrap() {
         assert_eq!(record.status, VideoStatus::InProgress);
         order.push(record.id);
     }
     assert_eq!(order, [ids[1], ids[3], ids[0], ids[2]]);
     assert_eq!(store.position(ids[2]).await.unwrap(), None);
-    let begun: Vec<_> = store.begun().await.unwrap().iter().map(|record| record.id).collect();
+    let begun: Vec<_> = store.begun(1).await.unwrap().iter().map(|record| record.id).collect();
     assert_eq!(begun, ids);
 }
 
@@ -88,7 +110,7 @@ async fn a_full_queue_and_a_greedy_owner_are_refused() {
     assert_eq!(accept("a").await.unwrap(), Acceptance::OwnerFull);
     assert!(matches!(accept("b").await.unwrap(), Acceptance::Accepted(_)));
     assert_eq!(accept("c").await.unwrap(), Acceptance::QueueFull);
-    let claimed = store.claim().await.unwrap().unwrap();
+    let claimed = store.claim(1).await.unwrap().unwrap();
     assert_eq!(accept("a").await.unwrap(), Acceptance::OwnerFull, "those being made count");
     store.fail(claimed.id, cancelled(), 2).await.unwrap();
     assert!(matches!(accept("a").await.unwrap(), Acceptance::Accepted(_)));
@@ -110,7 +132,7 @@ async fn a_video_is_over_once() {
     let id = accepted(&store, new_video("a", 0)).await;
     let complete = || store.complete(id, "00".into(), 9, 5);
     assert!(!complete().await.unwrap(), "it was not begun");
-    store.claim().await.unwrap();
+    store.claim(1).await.unwrap();
     assert!(complete().await.unwrap());
     assert!(!complete().await.unwrap() && !store.fail(id, cancelled(), 6).await.unwrap());
     let again = store.cancel(&owner("a"), id, cancelled(), 7).await.unwrap();
@@ -120,7 +142,7 @@ async fn a_video_is_over_once() {
     assert_eq!(strange, Cancellation::Unknown);
     let done = store.cancel(&owner("a"), id, cancelled(), 7).await.unwrap();
     assert!(matches!(done, Cancellation::Cancelled(record) if record.error == Some(cancelled())));
-    assert_eq!(store.claim().await.unwrap(), None, "a cancelled video is not begun");
+    assert_eq!(store.claim(1).await.unwrap(), None, "a cancelled video is not begun");
 }
 
 #[actix::test]
@@ -157,17 +179,48 @@ async fn the_old_and_the_oldest_beyond_the_bytes_are_forgotten() {
     let mut ids = Vec::new();
     for at in [10, 20, 30, 40] {
         ids.push(accepted(&store, new_video("a", 0)).await);
-        let record = store.claim().await.unwrap().unwrap();
+        let record = store.claim(1).await.unwrap().unwrap();
         store.complete(record.id, "00".into(), 100, at).await.unwrap();
     }
     let waiting = accepted(&store, new_video("a", 0)).await;
     assert_eq!(store.expire(None, None).await.unwrap(), []);
     assert_eq!(store.expire(Some(20), None).await.unwrap(), [ids[0]]);
+    assert_eq!(store.expire(None, Some(300)).await.unwrap(), []);
     assert_eq!(store.expire(None, Some(250)).await.unwrap(), [ids[1]]);
     let kept = store.kept(vec![ids[0], ids[2], waiting]).await.unwrap();
     assert_eq!(kept, [Kept::Nothing, Kept::Finished, Kept::Unfinished]);
     assert!(store.delete(&owner("b"), ids[2]).await.unwrap().is_none());
     assert!(store.delete(&owner("a"), ids[2]).await.unwrap().is_some());
+}
+
+#[actix::test]
+async fn however_many_are_too_old_all_of_them_go() {
+    let (_folder, store) = opened();
+    let unbounded = QueueLimits { waiting: 1000, of_owner: 1000 };
+    for _ in 0..200 {
+        let Acceptance::Accepted(record) =
+            store.accept(new_video("a", 0), unbounded).await.unwrap()
+        else {
+            panic!("it was refused");
+        };
+        store.fail(record.id, cancelled(), 5).await.unwrap();
+    }
+    assert_eq!(store.expire(None, Some(0)).await.unwrap(), [], "they have no files");
+    assert_eq!(store.expire(Some(6), None).await.unwrap().len(), 200);
+}
+
+#[actix::test]
+async fn of_failed_videos_the_latest_are_remembered() {
+    let (folder, store) = opened();
+    let other = Connection::open(folder.path().join("videos.sqlite")).unwrap();
+    let insert = "INSERT INTO videos (id, owner, status, priority, request, model, fingerprint, created_at, completed_at) \
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10070) \
+         SELECT 'video_' || printf('%032x', i), 'a', 'failed', 0, '{}', 'demo', '0123', 1, i FROM n";
+    other.execute(insert, []).unwrap();
+    let gone = store.expire(None, None).await.unwrap();
+    let oldest = (1..=70).map(|n| format!("video_{n:032x}").parse::<VideoId>().unwrap());
+    assert_eq!(gone, oldest.collect::<Vec<_>>());
+    assert_eq!(store.expire(None, None).await.unwrap(), []);
 }
 
 #[actix::test]
@@ -179,4 +232,60 @@ async fn videos_of_another_model_are_told_and_given_up() {
     store.abandon_foreign("4567", 9).await.unwrap();
     let record = store.get(&owner("a"), id).await.unwrap().unwrap();
     assert_eq!(record.status, VideoStatus::Failed);
+}
+
+/// What the present layout looks like on disk: a database of today must be read by every later version.
+const REQUEST_TODAY: &str = r#"{"fps":{"f64":"8"},"height_px":48,"negative_prompt":null,"num_frames":17,"prompt":"a red circle",
+    "sampling":{"base_resolution_px":4096,"coast":"off","discrete_timesteps":true,"guidance_scale":{"f64":"1.5"},"leap":"off",
+    "merge":"off","odd_frame":"drop-last","steps":2,"timestep_transform":true},
+    "scores":{"aesthetic":null,"camera_motion":null,"motion":null},"seed":7,"width_px":64}"#;
+
+#[actix::test]
+async fn what_cannot_be_read_fails_alone_and_can_still_be_seen_and_deleted() {
+    let (folder, store) = opened();
+    let [before, broken, begun, after] = {
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            ids.push(accepted(&store, new_video("a", 0)).await);
+        }
+        ids.try_into().unwrap()
+    };
+    let other = Connection::open(folder.path().join("videos.sqlite")).unwrap();
+    let write = |id: VideoId, status: &str, request: &str| {
+        let update = "UPDATE videos SET request = ?2, status = ?3 WHERE id = ?1";
+        other.execute(update, params![id.to_string(), request, status]).unwrap();
+    };
+    write(before, "queued", REQUEST_TODAY);
+    write(broken, "queued", "{\"layout\": \"of tomorrow\"}");
+    write(begun, "in_progress", "no JSON");
+    assert_eq!(store.begun(9).await.unwrap(), []);
+    let claimed = [store.claim(9).await.unwrap().unwrap(), store.claim(9).await.unwrap().unwrap()];
+    assert_eq!(claimed.each_ref().map(|record| record.id), [before, after]);
+    let GenerationRequest { prompt, seed, width_px, height_px, sampling, .. } = &claimed[0].request;
+    assert_eq!((prompt.as_str(), *seed, *width_px, *height_px), ("a red circle", 7, 64, 48));
+    assert_eq!((sampling.steps, sampling.guidance_scale), (2, 1.5));
+    for id in [broken, begun] {
+        let record = store.get(&owner("a"), id).await.unwrap().unwrap();
+        assert_eq!((record.status, record.completed_at), (VideoStatus::Failed, Some(9)));
+        assert_eq!(record.error.unwrap().code, "unreadable");
+    }
+    let page = Page { after: None, limit: 9, ascending: true };
+    assert_eq!(store.list(&owner("a"), page).await.unwrap().unwrap().videos.len(), 4);
+    assert!(store.delete(&owner("a"), broken).await.unwrap().is_some());
+}
+
+#[actix::test]
+async fn attempts_count_what_was_taken_up_without_progress() {
+    let (_folder, store) = opened();
+    let id = accepted(&store, new_video("a", 0)).await;
+    let attempts = async || store.get(&owner("a"), id).await.unwrap().unwrap().attempts;
+    assert_eq!(attempts().await, 0);
+    store.claim(1).await.unwrap();
+    store.taken_up(id).await.unwrap();
+    assert_eq!(attempts().await, 2);
+    store.progressed(id).await.unwrap();
+    store.taken_up(id).await.unwrap();
+    assert_eq!(attempts().await, 1);
+    store.ended_in_order().await.unwrap();
+    assert_eq!(attempts().await, 0);
 }

@@ -10,7 +10,7 @@ use sora_models::checkpoint_tools::Preset;
 use sora_models::sizes::SPATIAL_FACTOR;
 
 use super::bench::{RepeatArguments, RunArguments};
-use super::parse_dtype;
+use super::model::parse_dtype;
 
 /// What the benchmark of any part is told.
 #[derive(Args)]

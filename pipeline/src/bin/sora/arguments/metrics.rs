@@ -9,7 +9,7 @@ use sora_telemetry::{PushAddress, ReportForm};
 /// Where metrics go; nowhere, if nothing is given.
 #[derive(Args)]
 pub struct MetricsArguments {
-    /// Serve metrics in Prometheus' format at this address, such as 127.0.0.1:9090
+    /// Serve metrics in Prometheus' format at this address, such as 127.0.0.1:9464; whoever reaches it needs no key
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_addr: Option<SocketAddr>,
 

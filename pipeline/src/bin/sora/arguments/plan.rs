@@ -18,6 +18,10 @@ pub struct PlanArguments {
     #[arg(long, value_parser = parse_frames, value_name = "N")]
     pub frames: Option<usize>,
 
+    /// A negative prompt, which is embedded as well [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
+
     /// Workers that share the transformer's blocks
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,

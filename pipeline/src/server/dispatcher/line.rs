@@ -1,0 +1,125 @@
+//! Videos that were begun and are not in the graph: which is next, and which must be there alone.
+//!
+//! A video can end the process, as when it takes more memory than the system has. All that were in the graph with it look
+//! alike to the next process. So a video that was taken up several times without any work on it being saved is made alone,
+//! where another end of the process is its own doing, and at last not at all. Any save clears it of suspicion, and so does
+//! a process that ends in order.
+
+use std::collections::VecDeque;
+
+use crate::server::store::VideoRecord;
+
+/// So many processes that ended without a save may have been ended by something else. Our choice: one power failure, and one
+/// more while it starts.
+const ALONE_AFTER: u32 = 2;
+
+/// After so many a video fails. Our choice: it was alone in four of them, and nothing of it was saved in any. A healthy
+/// video would have to be hit that often within the moments before its first save.
+const MOST_ATTEMPTS: u32 = 6;
+
+/// Who is next.
+#[derive(Debug, PartialEq)]
+pub(super) enum Turn {
+    /// This one, which this process took up before.
+    Again(VideoRecord),
+    /// This one, which an earlier process began.
+    Begun(VideoRecord),
+    /// This one ended all processes that took it up.
+    Crashed(VideoRecord),
+    /// Nobody until the graph is empty.
+    Wait,
+    /// Whoever is first in the queue.
+    Queue,
+}
+
+/// The line.
+#[derive(Debug)]
+pub(super) struct Line {
+    begun: VecDeque<VideoRecord>,
+    again: VecDeque<VideoRecord>,
+    /// Whether what is in the graph must be there alone.
+    is_alone: bool,
+}
+
+impl Line {
+    /// Of what an earlier process began.
+    pub(super) fn new(begun: Vec<VideoRecord>) -> Self {
+        Self { begun: begun.into(), again: VecDeque::new(), is_alone: false }
+    }
+
+    /// A video is to be tried again.
+    pub(super) fn put_back(&mut self, record: VideoRecord) {
+        self.again.push_back(record);
+    }
+
+    /// Who is next, with so many in the graph.
+    pub(super) fn next(&mut self, in_graph: usize) -> Turn {
+        if in_graph == 0 {
+            self.is_alone = false;
+        } else if self.is_alone {
+            return Turn::Wait;
+        }
+        for suspects in [false, true] {
+            let is_next = |record: &VideoRecord| (record.attempts >= ALONE_AFTER) == suspects;
+            let again = self.again.iter().position(is_next);
+            let begun = self.begun.iter().position(is_next);
+            if suspects && in_graph > 0 && (again.is_some() || begun.is_some()) {
+                return Turn::Wait;
+            }
+            if let Some(record) = again.and_then(|place| self.again.remove(place)) {
+                self.is_alone = suspects;
+                return Turn::Again(record);
+            }
+            if let Some(record) = begun.and_then(|place| self.begun.remove(place)) {
+                if record.attempts >= MOST_ATTEMPTS {
+                    return Turn::Crashed(record);
+                }
+                self.is_alone = suspects;
+                return Turn::Begun(record);
+            }
+        }
+        Turn::Queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::server::store::tests::record;
+
+    fn attempted(attempts: u32) -> VideoRecord {
+        VideoRecord { attempts, ..record() }
+    }
+
+    #[test]
+    fn those_that_may_have_ended_a_process_go_last_and_alone() {
+        let [suspect, innocent] = [2, 1].map(attempted);
+        let mut line = Line::new(vec![suspect.clone(), innocent.clone()]);
+        assert_eq!(line.next(0), Turn::Begun(innocent.clone()));
+        assert_eq!(line.next(1), Turn::Wait, "the graph is not empty");
+        assert_eq!(line.next(0), Turn::Begun(suspect.clone()));
+        line.put_back(innocent.clone());
+        assert_eq!(line.next(1), Turn::Wait, "the suspect is there alone");
+        assert_eq!(line.next(0), Turn::Again(innocent));
+        assert_eq!(line.next(1), Turn::Queue);
+    }
+
+    #[test]
+    fn who_ends_every_process_fails_at_last_and_only_then() {
+        for attempts in 0..9 {
+            let video = attempted(attempts);
+            let expected = match attempts {
+                0..6 => Turn::Begun(video.clone()),
+                _ => Turn::Crashed(video.clone()),
+            };
+            let mut line = Line::new(vec![video]);
+            assert_eq!(line.next(0), expected, "{attempts}");
+        }
+        // Held up by the server's own failures, it is tried as often as it takes.
+        let mut line = Line::new(Vec::new());
+        line.put_back(attempted(9));
+        assert!(matches!(line.next(0), Turn::Again(_)));
+    }
+}
