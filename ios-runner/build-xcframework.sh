@@ -13,7 +13,7 @@ targets=(aarch64-apple-ios aarch64-apple-ios-sim)
 out=ios-runner/build
 generated=ios-runner/SoraKit/Sources/SoraKit/Generated
 
-rustup toolchain install "$rust" --profile minimal --target "${targets[@]}"
+rustup toolchain install "$rust" --profile minimal --target "$(IFS=,; echo "${targets[*]}")"
 cargo="rustup run $rust cargo"
 
 rm -rf "$out"
