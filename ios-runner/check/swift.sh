@@ -73,7 +73,7 @@ rm -rf "$place"
 mkdir -p "$place"/{core,apple,logic,views,client,tests}
 cargo build --locked -p sora-ios-runner --features bindgen-cli
 "$target/debug/uniffi-bindgen" generate "$target/debug/libsora_ios_runner.so" \
-    --language swift --no-format --out-dir "$place"
+    --config ios-runner/bindings.toml --language swift --no-format --out-dir "$place"
 mv "$place/sora_ios_runnerFFI.modulemap" "$place/module.modulemap"
 cp "$target/debug/libsora_ios_runner.so" "$place/"
 cp ios-runner/SoraKit/Sources/SoraKit/Core/*.swift "$place/core/"

@@ -42,7 +42,9 @@ extension SoraRunnerProtocol {
         let reader = EventReader(queue)
         let job = try await begin(EventBridge(queue, sink: sink))
         // Whoever reads the events needs the job; when the stream is dropped, it lets go of it.
-        let events = AsyncThrowingStream { try await withExtendedLifetime(job) { reader }.next() }
+        let events = AsyncThrowingStream<VideoEvent, any Error>(unfolding: {
+            try await withExtendedLifetime(job) { reader }.next()
+        })
         return Video(job: job, events: events)
     }
 }
