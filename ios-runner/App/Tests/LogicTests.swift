@@ -4,12 +4,12 @@ import Testing
 
 @testable import Sora
 
-/// A folder that is gone when the test is over.
-private final class Folder {
+/// A folder of a test's own, which it removes.
+private struct Folder {
     let url = FileManager.default.temporaryDirectory.appendingPathComponent("sora-\(UUID().uuidString)")
 
     init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
-    deinit { try? FileManager.default.removeItem(at: url) }
+    func remove() { try? FileManager.default.removeItem(at: url) }
 
     func write(_ text: String, to path: String) throws {
         let file = url.appendingPathComponent(path)
@@ -85,6 +85,8 @@ private struct PlainFolders: FolderAccess {
     @Test func aDownloadThatWasInterruptedGoesOnWhateverTheServerKnows() async throws {
         for knowsRanges in [true, false] {
             let folder = try Folder()
+        defer { folder.remove() }
+            defer { folder.remove() }
             try folder.write("weig", to: "m.partial/a/w.bin.partial")
             let models = importer(folder, knowsRanges: knowsRanges)
             #expect(models.installed == [])
@@ -97,6 +99,7 @@ private struct PlainFolders: FolderAccess {
 
     @Test func aFileThatIsDamagedIsFetchedAnew() async throws {
         let folder = try Folder()
+        defer { folder.remove() }
         try folder.write("damaged", to: "m/a/w.bin")
         await download(importer(folder))
         #expect(folder.read("m/a/w.bin") == "weights")
@@ -104,6 +107,7 @@ private struct PlainFolders: FolderAccess {
 
     @Test func whatComesDamagedIsNoModel() async throws {
         let folder = try Folder()
+        defer { folder.remove() }
         let models = importer(folder, weights: "wrong")
         await download(models)
         guard case .failed = models.state else { Issue.record("\(models.state)"); return }
@@ -114,6 +118,7 @@ private struct PlainFolders: FolderAccess {
 @Suite @MainActor struct GalleryTests {
     @Test func damageCostsNoOtherVideo() throws {
         let folder = try Folder()
+        defer { folder.remove() }
         let ids = [UUID(), UUID()]
         for id in ids { try folder.write("video", to: "\(id.uuidString).mp4") }
         try folder.write("{", to: "\(ids[0].uuidString).json")
@@ -127,6 +132,7 @@ private struct PlainFolders: FolderAccess {
 
     @Test func anEntryIsThereWhenItsVideoIs() throws {
         let folder = try Folder()
+        defer { folder.remove() }
         let gallery = try Gallery(folder: folder.url)
         let entry = gallery.newEntry(prompt: "a cat", seed: 7)
         try gallery.sink(for: entry, over: WritingSink(file: gallery.file(of: entry))).finish()

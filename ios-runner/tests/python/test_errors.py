@@ -29,7 +29,7 @@ class Errors(RunnerCase):
 
     def test_bad_input(self):
         with self.runner() as runner:
-            bad = [request(""), request(steps=0), request(width_px=1), request(guidance_scale=float("nan"))]
+            bad = [request(""), request("<b></b>"), request(steps=0), request(width_px=1), request(guidance_scale=float("nan"))]
             for wrong in bad:
                 self.refused(Error.BadInput, runner.submit(wrong, Listener()))
                 self.refused(Error.BadInput, runner.plan(wrong))
@@ -170,6 +170,7 @@ class Failures(RunnerCase):
 
     # Whoever has a runner cannot bring these about on a CPU, with the reason.
     NOT_PROVOKED = {
+        "BAD_INPUT": "what a request asks for is looked at before it is accepted",
         "DEVICE": "a device is opened with the runner, and then stays",
         "OVER_BUDGET": "no budget is set that fails a video under way, and others are refused",
         "STAGE_DIED": "a stage dies of a bug alone",
@@ -193,11 +194,6 @@ class Failures(RunnerCase):
             self.assertIn("t5", failure.message)
             weights.write_bytes(whole)
             self.assertEqual(len(self.make(runner, request()).frames_seen), 17)
-
-    def test_a_prompt_of_which_nothing_is_left_when_it_is_cleaned(self):
-        with self.runner() as runner:
-            failure = self.failed(runner, prompt="<b></b>")
-            self.assertEqual(failure.kind, sora.FailureKind.BAD_INPUT)
 
     def test_numbers_that_overflow(self):
         with self.runner() as runner:

