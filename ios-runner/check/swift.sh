@@ -54,6 +54,8 @@ in_root() {
     local libraries=/sora:$swift/lib/swift/linux:$swift/lib/swift/host:$swift/lib:/usr/lib/x86_64-linux-gnu
     mkdir -p "$root"/{sora,tmp,dev,proc}
     [ -e "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
+    # Without it Foundation's UUIDs are all the same.
+    [ -e "$root/dev/urandom" ] || mknod -m 666 "$root/dev/urandom" c 1 9
     mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
     env -i HOME=/tmp TMPDIR=/tmp "PATH=$swift/bin:/usr/bin:/bin:/usr/sbin" "LD_LIBRARY_PATH=$libraries" \
         chroot "$root" "$@"
