@@ -117,7 +117,7 @@ pub(crate) fn time_parts(
     let time = |part| {
         let task = PartTask { preset, part };
         let what = task.description();
-        let timed = releasing(|| time_part(&task, dtype, device, iterations, || pace.turn()));
+        let timed = time_part(&task, dtype, device, iterations, || pace.turn());
         free_dropped(device);
         match timed {
             Ok(timing) => {
