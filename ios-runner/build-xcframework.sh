@@ -13,7 +13,7 @@ targets=(aarch64-apple-ios aarch64-apple-ios-sim)
 out=ios-runner/build
 generated=ios-runner/SoraKit/Sources/SoraKit/Generated
 
-rustup toolchain install "$rust" --profile minimal --target "${targets[@]}"
+rustup toolchain install "$rust" --profile minimal --target "$(IFS=,; echo "${targets[*]}")"
 cargo="rustup run $rust cargo"
 
 rm -rf "$out"
@@ -29,7 +29,7 @@ done
 # The bindings describe the library's surface, which is the same on every machine, so that of this one is read.
 $cargo build --locked -p sora-ios-runner --features bindgen-cli
 $cargo run --locked -p sora-ios-runner --features bindgen-cli --bin uniffi-bindgen -- \
-    generate target/debug/libsora_ios_runner.dylib --language swift --no-format --out-dir "$out/bindings"
+    generate target/debug/libsora_ios_runner.dylib --config ios-runner/bindings.toml --language swift --no-format --out-dir "$out/bindings"
 cp "$out/bindings/sora_ios_runner.swift" "$generated/"
 # In a folder of its own, so that module maps of several frameworks do not meet.
 cp "$out/bindings/sora_ios_runnerFFI.h" "$out/headers/sora_ios_runnerFFI/"

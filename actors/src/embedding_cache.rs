@@ -74,13 +74,14 @@ impl Kept {
 }
 
 impl Reclaim for Kept {
-    fn reclaim(&self, bytes: u64) {
+    fn reclaim(&self, bytes: u64) -> u64 {
         let mut entries = self.lock();
         let mut freed = 0;
         while freed < bytes {
-            let Some(entry) = entries.pop_front() else { return };
+            let Some(entry) = entries.pop_front() else { break };
             freed += entry.permit.bytes();
         }
+        freed
     }
 }
 

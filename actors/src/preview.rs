@@ -1,7 +1,7 @@
 //! Previews: a frame of an unfinished video, decoded on the side when its consumer asks.
 //!
 //! A preview never delays what videos need, and never fails a job: whatever is in its way (the decoder at work, another
-//! preview, no memory to spare, a consumer that has not taken the one before) leaves it out.
+//! preview, no memory to spare) puts it off to a later step, and a consumer that has not taken the one before gets none.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
@@ -45,6 +45,11 @@ impl PreviewWish {
 
     fn end(&self) {
         self.state.store(NONE, Ordering::Release);
+    }
+
+    /// It is not fulfilled yet.
+    fn put_back(&self) {
+        self.state.store(WANTED, Ordering::Release);
     }
 }
 
@@ -96,7 +101,7 @@ impl PreviewPlaces {
 pub(crate) struct OpenPreview {
     job: Arc<JobContext>,
     outcome: PreviewOutcome,
-    /// Whether the consumer may ask again already.
+    /// Whether the wish is dealt with already.
     ended: bool,
     _place: SlotPermit,
 }
@@ -104,6 +109,12 @@ pub(crate) struct OpenPreview {
 impl OpenPreview {
     pub(crate) fn job(&self) -> &Arc<JobContext> {
         &self.job
+    }
+
+    /// It cannot be had now: the wish stays open for a later step.
+    pub(crate) fn postpone(mut self) {
+        self.job.preview_wish().put_back();
+        self.ended = true;
     }
 
     pub(crate) fn failed(mut self) {
@@ -162,5 +173,7 @@ mod tests {
         assert!(!wish.take(), "the wish was fulfilled");
         wish.express();
         assert!(wish.take());
+        wish.put_back();
+        assert!(wish.take(), "a wish that was put off is lost");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use sora_models::device_work::releasing;
 use sora_telemetry::{StageMetrics, timeline};
 
 use crate::compute::Computed;
@@ -96,7 +97,7 @@ impl StageCore {
         }
         // What a panic may leave half done is the job's own activation, which is thrown away: models compute
         // behind shared references.
-        let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| releasing(work))).unwrap_or_else(|panic| {
             Err(StageFailure::Panicked { message: panic_message(panic.as_ref()) })
         });
         outcome.map_err(|cause| {
@@ -175,7 +176,8 @@ impl StageThread {
     pub fn spawn(stage: impl Stage + 'static) -> std::io::Result<Self> {
         let health = stage.core().health().clone();
         let name = format!("sora-{}", health.name());
-        let thread = std::thread::Builder::new().name(name).spawn(move || run_to_end(stage))?;
+        let run = move || releasing(|| run_to_end(stage));
+        let thread = std::thread::Builder::new().name(name).spawn(run)?;
         Ok(Self { health, thread })
     }
 

@@ -100,13 +100,16 @@ impl<V: DecodeLatent> VaeDecoder<V> {
     fn preview(&mut self, preview: PreviewJob) {
         let PreviewJob { open, latent, .. } = &preview;
         let _turn = self.core.turn();
-        // A video that waits goes first, and the next preview shows more.
-        if open.job().is_over() || self.latents.depth() > 0 {
+        if open.job().is_over() {
             return;
+        }
+        // A video that waits goes first, and a later preview shows more.
+        if self.latents.depth() > 0 {
+            return preview.open.postpone();
         }
         let bytes = self.decoder.working_bytes(latent);
         let Some(lease) = self.ledger.try_reserve_unawaited(MemoryUse::Working, bytes) else {
-            return;
+            return preview.open.postpone();
         };
         let decoding = timeline::preview(open.job().id().0);
         let (mut picture, decoder) = (None, &mut self.decoder);
@@ -207,9 +210,14 @@ mod tests {
         }
         drop(sender);
         VaeDecoder::new(OneFrame, latents, ledger.clone()).run();
-        drop((held, ticket));
+        drop(held);
         assert_eq!(ledger.observe().total_bytes(), 0);
-        events.iter().filter(|event| matches!(event, JobEvent::Preview { .. })).count()
+        let still_wished = PreviewPlaces::new().take_wish(ticket.context()).is_some();
+        drop(ticket);
+        let previews = events.iter().filter(|event| matches!(event, JobEvent::Preview { .. }));
+        let previews = previews.count();
+        assert_eq!(still_wished, previews == 0, "a wish is fulfilled, or stays open");
+        previews
     }
 
     #[test]

@@ -45,6 +45,12 @@ def enter_group(limit):
     return group
 
 
+def leave_group(group):
+    """Goes back to where this process came from, and removes the group."""
+    (group.parent / "cgroup.procs").write_text(str(os.getpid()))
+    group.rmdir()
+
+
 def figures(group):
     """What the kernel says of the group: how often the limit was hit, and whether anything was killed."""
     found = {}
@@ -73,6 +79,7 @@ def actor(arguments):
             self.moment = threading.Condition()
             self.last = None
             self.embedding = False
+            self.job = None
 
         def _mark(self, **changes):
             with self.moment:
@@ -83,6 +90,7 @@ def actor(arguments):
             name = type(event).__name__.rpartition(".")[2].lower()
             say(name)
             if name == "step":
+                self.job.request_preview()
                 self._mark(steps=self.steps + 1)
             elif name == "embedding":
                 self._mark(embedding=True)
@@ -110,6 +118,11 @@ def actor(arguments):
             with self.moment:
                 self.moment.wait_for(lambda: condition() or self.last)
 
+        def check_goes_on(self, before):
+            """A job that is over before it is disturbed was not disturbed."""
+            if self.last is not None:
+                sys.exit(f"rehearsal: the video had {self.last} before {before}")
+
     def memory(state):
         return {name: getattr(state, name) for name in ("budget_bytes", "used_bytes", "peak_bytes", "spare_bytes")}
 
@@ -130,6 +143,13 @@ def actor(arguments):
     )
     plan = asyncio.run(runner.plan(request))
     say("plan", smallest_bytes=plan.smallest_bytes, budget_bytes=plan.budget_bytes, retained_blocks=plan.retained_blocks)
+    def warn(moment):
+        listener.check_goes_on(f"the warning {moment}")
+        state = asyncio.run(runner.memory_warning(0))
+        say("warning", moment=moment, **memory(state))
+        if state.budget_bytes != plan.smallest_bytes:
+            sys.exit(f"rehearsal: the budget is {state.budget_bytes}, and not {plan.smallest_bytes}")
+
     listener = Listener()
     if arguments.resume:
         [video] = asyncio.run(runner.unfinished())
@@ -137,18 +157,21 @@ def actor(arguments):
         job = asyncio.run(runner.continue_job(video.key, listener))
     else:
         job = asyncio.run(runner.submit(request, listener))
+    listener.job = job
+    job.request_preview()
     if arguments.disturb:
         listener.wait(lambda: listener.embedding)
         time.sleep(arguments.pause)
-        # In the middle of the text encoder's sweep, which holds the most.
-        say("warning", **memory(asyncio.run(runner.memory_warning(0))))
+        # It holds the most.
+        warn("in the text encoder's sweep")
         listener.wait(lambda: listener.steps >= 1)
+        listener.check_goes_on("heat")
         asyncio.run(runner.set_memory_budget(arguments.budget))
         runner.thermal_state(sora.ThermalLevel.SERIOUS)
         say("serious")
         time.sleep(arguments.pause)
-        # In the middle of a step.
-        say("warning", **memory(asyncio.run(runner.memory_warning(0))))
+        warn("in a step")
+        listener.check_goes_on("the background")
         asyncio.run(runner.pause())
         say("background", resident_bytes=resident())
         time.sleep(arguments.pause)
@@ -156,21 +179,28 @@ def actor(arguments):
         runner.thermal_state(sora.ThermalLevel.NOMINAL)
         say("foreground")
         listener.wait(lambda: listener.steps >= 2)
-        say("kill")
+        listener.check_goes_on("the kill")
+        say("kill", previews=previews(runner))
         os.kill(os.getpid(), signal.SIGKILL)
-    job.request_preview()
     listener.wait(lambda: False)
     status = asyncio.run(runner.status())
     say(
         "end",
         last=listener.last,
         frames=listener.frames_seen,
+        previews=previews(runner),
         sha256=listener.digest.hexdigest(),
         most_resident_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         **memory(status.memory),
     )
     asyncio.run(runner.close())
     return 0 if listener.last == "finished" else 1
+
+
+def previews(runner):
+    """How many previews came to what."""
+    lines = [line for line in runner.metrics_text().splitlines() if line.startswith("sora_previews_total")]
+    return {line.split('"')[1]: int(float(line.rsplit(" ", 1)[1])) for line in lines}
 
 
 def resident():
@@ -180,6 +210,18 @@ def resident():
 def director(arguments):
     """Makes both videos in processes of their own, and compares them."""
     group = enter_group(arguments.limit)
+    try:
+        first, second = both(arguments)
+        print("kernel:", json.dumps(figures(group)))
+    finally:
+        leave_group(group)
+    if first["sha256"] != second["sha256"] or first["frames"] != second["frames"]:
+        sys.exit(f"rehearsal: the videos differ: {first} {second}")
+    print(f"rehearsal: ok, the same {first['frames']} frames both times, under {arguments.limit / 1e9:.1f} GB")
+
+
+def both(arguments):
+    """The last lines of the video that was left alone, and of the one that was not."""
     ends = []
     with tempfile.TemporaryDirectory(prefix="sora-rehearsal-") as cache:
         for name, flags, kill in (
@@ -204,11 +246,7 @@ def director(arguments):
                 sys.exit(f"rehearsal: {name}: ended with {process.returncode} after {last}")
             else:
                 ends.append(last)
-    print("kernel:", json.dumps(figures(group)))
-    first, second = ends
-    if first["sha256"] != second["sha256"] or first["frames"] != second["frames"]:
-        sys.exit(f"rehearsal: the videos differ: {first} {second}")
-    print(f"rehearsal: ok, the same {first['frames']} frames both times, under {arguments.limit / 1e9:.1f} GB")
+    return ends
 
 
 def main():

@@ -3,7 +3,7 @@
 # client that runs.
 #
 #   swift.sh check    type-checks bindings, the package's core, the app's logic, and their tests; parses views and what is Apple's
-#   swift.sh client   also compiles the client against the runner's library, and runs it
+#   swift.sh client   also compiles the tests, and the client, against the runner's library, and runs them
 #
 # The compiler is `swiftc`, if there is one (swift.org has builds for most Linuxes). On Debian 12, `swift.sh install` unpacks Debian
 # 13's into SWIFT_ROOT (2.5 GB), beside the system and without changing it; it runs there in a chroot, so as root.
@@ -54,6 +54,8 @@ in_root() {
     local libraries=/sora:$swift/lib/swift/linux:$swift/lib/swift/host:$swift/lib:/usr/lib/x86_64-linux-gnu
     mkdir -p "$root"/{sora,tmp,dev,proc}
     [ -e "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
+    # Without it Foundation's UUIDs are all the same.
+    [ -e "$root/dev/urandom" ] || mknod -m 666 "$root/dev/urandom" c 1 9
     mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
     env -i HOME=/tmp TMPDIR=/tmp "PATH=$swift/bin:/usr/bin:/bin:/usr/sbin" "LD_LIBRARY_PATH=$libraries" \
         chroot "$root" "$@"
@@ -65,15 +67,15 @@ if [ "$mode" = install ]; then
 fi
 if ! command -v swiftc >/dev/null && [ ! -x "$root/usr/libexec/swift/bin/swiftc" ]; then
     echo "swift.sh: no Swift compiler: install one from swift.org, or run swift.sh install" >&2
-    exit 2
+    exit 77
 fi
 
 if ! command -v swiftc >/dev/null; then place=$root/sora; fi
 rm -rf "$place"
-mkdir -p "$place"/{core,apple,logic,views,client}
+mkdir -p "$place"/{core,apple,logic,views,client,tests}
 cargo build --locked -p sora-ios-runner --features bindgen-cli
 "$target/debug/uniffi-bindgen" generate "$target/debug/libsora_ios_runner.so" \
-    --language swift --no-format --out-dir "$place"
+    --config ios-runner/bindings.toml --language swift --no-format --out-dir "$place"
 mv "$place/sora_ios_runnerFFI.modulemap" "$place/module.modulemap"
 cp "$target/debug/libsora_ios_runner.so" "$place/"
 cp ios-runner/SoraKit/Sources/SoraKit/Core/*.swift "$place/core/"
@@ -81,27 +83,47 @@ cp ios-runner/SoraKit/Sources/SoraKit/Apple/*.swift "$place/apple/"
 cp ios-runner/App/Sources/Logic/*.swift "$place/logic/"
 cp ios-runner/App/Sources/Views/*.swift "$place/views/"
 cp ios-runner/check/client/*.swift "$place/client/"
+cp ios-runner/SoraKit/Tests/SoraKitTests/*.swift ios-runner/App/Tests/*.swift "$place/tests/"
 
 # Files of the app import the package, which here is the same module.
-sed -i '/^import SoraKit$/d' "$place"/logic/*.swift
+sed -i -e '/^import SoraKit$/d' -e '/^@testable import \(SoraKit\|Sora\)$/d' "$place"/{logic,tests}/*.swift
 names() { (cd "$place" && for folder in "$@"; do echo "$folder"/*.swift; done); }
 here=.
 if ! command -v swiftc >/dev/null; then here=/sora; fi
 common=(-swift-version 6 -parse-as-library -module-name app -Xcc "-fmodule-map-file=$here/module.modulemap" -I "$here")
+# The macros of tests are a plugin of the compiler's, which it finds by itself where it is installed.
+testing=()
+if ! command -v swiftc >/dev/null; then testing=(-plugin-path /usr/libexec/swift/lib/swift/host/plugins); fi
 
 echo "== type check: bindings, core, logic"
 swift_compiler "${common[@]}" -typecheck sora_ios_runner.swift $(names core logic)
 echo "== parse: what needs Apple's frameworks"
 swift_compiler -parse $(names apple views)
+echo "== type check: tests"
+swift_compiler "${common[@]}" "${testing[@]}" -typecheck sora_ios_runner.swift $(names core logic tests)
+
+# Compiles files into a program with the runner's library, and runs it.
+run_program() {
+    local name=$1
+    shift
+    swift_compiler "${common[@]}" "$@" -L "$here" -lsora_ios_runner -o "$here/$name/program"
+    if command -v swiftc >/dev/null; then
+        LD_LIBRARY_PATH=$place "$place/$name/program"
+    else
+        in_root "/sora/$name/program"
+    fi
+}
 
 if [ "$mode" = client ]; then
+    echo "== tests"
+    cat >"$place/tests/Main.swift" <<X
+import Testing
+@main struct Main { static func main() async { await Testing.__swiftPMEntryPoint() as Never } }
+X
+    # Observation of some releases refers to a symbol that no library has, and that it does not need.
+    run_program tests "${testing[@]}" -Xlinker --allow-shlib-undefined \
+        sora_ios_runner.swift $(names core logic tests) -lTesting
     echo "== a client"
-    swift_compiler "${common[@]}" sora_ios_runner.swift $(names core client) \
-        -L "$here" -lsora_ios_runner -o "$here/client/client"
-    if command -v swiftc >/dev/null; then
-        LD_LIBRARY_PATH=$place "$place/client/client"
-    else
-        in_root /sora/client/client
-    fi
+    run_program client sora_ios_runner.swift $(names core client)
 fi
 echo "swift.sh: ok"

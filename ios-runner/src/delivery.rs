@@ -8,6 +8,7 @@ use std::thread;
 
 use sora_actors::JobEvents;
 use sora_actors::messages::{JobEvent, JobId};
+use sora_models::device_work::releasing;
 
 use crate::error::{FailureKind, JobFailure, ListenerError};
 use crate::frame::SoraFrame;
@@ -54,7 +55,7 @@ impl Delivery {
             if let Some(lines) = &self.lines {
                 lines.job(self.id, &event);
             }
-            if let Err(cause) = self.tell(event) {
+            if let Err(cause) = releasing(|| self.tell(event)) {
                 tracing::warn!(job = %self.id, %cause, "a listener failed, so its job ends");
                 let message = cause.to_string();
                 let failure =

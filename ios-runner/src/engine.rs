@@ -10,6 +10,7 @@ use actix::System;
 use candle_core::{DType, Device};
 use sora_models::DeviceChoice;
 use sora_models::bundle::GenerationConfig;
+use sora_models::device_work::releasing;
 use sora_pipeline::plan::ModelMemory;
 use sora_pipeline::sidecar::{Compute, ModelIdentity};
 use sora_pipeline::{GraphLimits, PipelineHandle};
@@ -82,7 +83,7 @@ fn run(
     System::new().block_on(async {
         let (stop, stopped) = oneshot::channel();
         let end = EngineEnd { stop: Mutex::new(Some(stop)), ended };
-        match open(config, end) {
+        match releasing(|| open(config, end)) {
             Ok(engine) => {
                 let pipeline = engine.pipeline.clone();
                 // Whoever does not wait any more drops the engine, which stops it.
@@ -119,7 +120,7 @@ pub(crate) async fn in_background<T: Send + 'static>(
 ) -> Result<T, RunnerError> {
     let (reply, answer) = oneshot::channel();
     // Whoever does not wait any more does not want it.
-    let work = move || drop(reply.send(work()));
+    let work = move || drop(reply.send(releasing(work)));
     let thread = thread::Builder::new().name("sora-background".into()).spawn(work);
     thread.map_err(|cause| thread_refused(&cause))?;
     answer.await.map_err(|_| {

@@ -1,9 +1,8 @@
 //! What the graph takes of memory, and how little it could take.
 
-use sora_actors::memory::{LedgerSnapshot, MemoryUse};
-use sora_models::sizes::VideoSize;
+use sora_actors::memory::{LedgerSnapshot, MemoryPermit, MemoryUse, readable_bytes};
 use sora_pipeline::MemoryLimits;
-use sora_pipeline::plan::{MemoryPlan, PlannedGraph};
+use sora_pipeline::plan::{MemoryPlan, PlannedGraph, PlannedVideo};
 
 use crate::engine::Engine;
 use crate::error::RunnerError;
@@ -77,19 +76,36 @@ impl Engine {
     /// The plan for a video under a budget.
     pub(crate) fn plan(
         &self,
-        size: VideoSize,
+        video: PlannedVideo,
         budget_bytes: u64,
     ) -> Result<MemoryPlan, RunnerError> {
         let limits = MemoryLimits { budget_bytes, ..self.limits.memory.clone() };
         let graph = PlannedGraph { workers: self.limits.workers, videos: 1 };
-        Ok(MemoryPlan::new(&self.memory, size, graph, &limits)?)
+        Ok(MemoryPlan::new(&self.memory, video, graph, &limits)?)
     }
 
     /// The least that the videos under way can go on with, one stage at a time.
     pub(crate) fn smallest_bytes(&self) -> u64 {
-        let sizes = self.store.active_sizes();
+        let videos = self.store.active_videos();
         // A video that has no plan was refused.
-        let plans = sizes.into_iter().filter_map(|size| self.plan(size, u64::MAX).ok());
+        let plans = videos.into_iter().filter_map(|video| self.plan(video, u64::MAX).ok());
         plans.map(|plan| plan.smallest_bytes()).max().unwrap_or_else(|| self.memory.base_bytes())
+    }
+
+    /// Memory for work beside the graph's.
+    ///
+    /// # Errors
+    /// [`RunnerError::OverBudget`] when it is not free now.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<MemoryPermit, RunnerError> {
+        let ledger = self.pipeline.ledger();
+        ledger.try_reserve(MemoryUse::Working, bytes).ok_or_else(|| {
+            let ledger = ledger.observe();
+            RunnerError::OverBudget(format!(
+                "it takes {}, and {} of {} are in use",
+                readable_bytes(bytes),
+                readable_bytes(ledger.total_bytes()),
+                readable_bytes(ledger.budget_bytes)
+            ))
+        })
     }
 }

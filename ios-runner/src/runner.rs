@@ -21,7 +21,7 @@ use crate::metrics;
 use crate::model::ModelDescription;
 use crate::request::VideoRequest;
 use crate::saved::{KeptJob, UnfinishedVideo};
-use crate::self_check::{BlockTiming, GoldenCase, golden_cases, time_parts};
+use crate::self_check::{BlockTiming, GoldenCase, benchmark_bytes, golden_cases, time_parts};
 use crate::telemetry_file::TelemetryLines;
 
 /// A model and the graph that makes videos with it.
@@ -89,15 +89,15 @@ impl SoraRunner {
     /// [`RunnerError::BadInput`] when no model could make it; [`RunnerError::Closed`].
     pub async fn plan(&self, request: VideoRequest) -> Result<VideoPlan, RunnerError> {
         let budget_bytes = self.memory().await?.budget_bytes;
-        let size = request.resolve(&self.engine.generation)?.video_settings().size;
-        Ok(self.engine.plan(size, budget_bytes)?.into())
+        let request = request.resolve(&self.engine.generation)?;
+        Ok(self.engine.plan((&request).into(), budget_bytes)?.into())
     }
 
     /// Hands in a video. From here on until it is finished or cancelled it is among the unfinished ones, should the app end.
     ///
     /// # Errors
-    /// The request cannot be fulfilled, the budget is too small for it, the queue is full, the runner is closed, or nothing
-    /// can be saved.
+    /// The request cannot be fulfilled, the budget is too small for it, the queue is full, the device is being checked, the
+    /// runner is closed, or nothing can be saved.
     pub async fn submit(
         &self,
         request: VideoRequest,
@@ -173,8 +173,9 @@ impl SoraRunner {
         self.engine.pipeline.pace().set_load(Load::from(level));
     }
 
-    /// The app leaves the foreground, where a GPU may not be used: begins no further block, and returns when none is under
-    /// way any more. What was done is saved by then. Jobs keep their memory.
+    /// The app leaves the foreground, where a GPU may not be used: begins no further block, and returns when the device has
+    /// done those that were under way. Of each job the last step that was done is saved by then, or the one before, where
+    /// saving takes long beside a step; what was done of the step under way is kept in memory only, as all that jobs hold.
     ///
     /// # Errors
     /// [`RunnerError::System`] when no thread can be started to wait; the pause takes effect all the same.
@@ -237,38 +238,57 @@ impl SoraRunner {
         in_background(move || drop(pusher)).await
     }
 
-    /// Computes the golden cases of a folder on the runner's device, and compares the results with the reference's.
+    /// The system's figure of what the program takes, for the metrics: a phone tells its apps, and tells nobody else.
+    pub fn report_footprint(&self, bytes: u64) {
+        metrics::report_resident_bytes(bytes);
+    }
+
+    /// Computes the golden cases of a folder on the runner's device, and compares the results with the reference's. The cases are
+    /// small; each is a turn like a block's, so that a pause holds the next one, and heat slows them down.
     ///
     /// # Errors
-    /// [`RunnerError::Busy`] while videos are under way; [`RunnerError::BadModel`] when there are no cases.
+    /// [`RunnerError::Busy`] while videos are under way or another check is; [`RunnerError::BadModel`] when there are no cases.
     pub async fn run_golden_cases(&self, folder: String) -> Result<Vec<GoldenCase>, RunnerError> {
-        self.check_idle()?;
-        let device = self.engine.device.clone();
-        in_background(move || golden_cases(&PathBuf::from(folder), &device)).await?
+        let check = self.engine.store.check_device()?;
+        let (device, pace) = (self.engine.device.clone(), self.engine.pipeline.pace().clone());
+        in_background(move || {
+            let _check = check;
+            golden_cases(&PathBuf::from(folder), &device, &pace)
+        })
+        .await?
     }
 
     /// Times the heavy parts of Open-Sora v1.2 in full size, or of the same architecture in small, with random weights. In full
-    /// size it takes about a gigabyte of memory beside the budget.
+    /// size it takes about a gigabyte of the budget.
     ///
     /// # Errors
-    /// [`RunnerError::Busy`] while videos are under way.
+    /// [`RunnerError::Busy`] while videos are under way or another check is; [`RunnerError::OverBudget`].
     pub async fn benchmark_blocks(
         &self,
         full_size: bool,
         iterations: u32,
     ) -> Result<Vec<BlockTiming>, RunnerError> {
-        self.check_idle()?;
+        let check = self.engine.store.check_device()?;
         let preset = if full_size { Preset::OpenSoraV12 } else { Preset::Tiny };
+        let permit = self.engine.reserve(benchmark_bytes(preset))?;
         let iterations = NonZeroUsize::new(iterations as usize).unwrap_or(NonZeroUsize::MIN);
         let (device, dtype) = (self.engine.device.clone(), self.engine.dtype);
-        in_background(move || time_parts(preset, dtype, &device, iterations)).await
+        let pace = self.engine.pipeline.pace().clone();
+        in_background(move || {
+            let _held = (check, permit);
+            time_parts(preset, dtype, &device, iterations, &pace)
+        })
+        .await
     }
 
-    /// Cancels all jobs, whose work stays saved, and returns when every thread has ended.
+    /// Cancels all jobs, whose work stays saved, pushes metrics once more if they are pushed, and returns when all stages have
+    /// ended. Listeners hear the last of their jobs on the jobs' own threads, perhaps a moment later.
     pub async fn close(&self) {
         drop(self.lines.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.engine.stop();
         self.engine.ended().await;
+        // Trouble with a gateway is logged, and a thread that cannot be started leaves the push out.
+        let _ = self.stop_pushing().await;
     }
 }
 
@@ -298,15 +318,6 @@ impl SoraRunner {
         let bytes = bytes.max(self.engine.smallest_bytes());
         self.engine.pipeline.set_memory(bytes).await;
         self.memory().await
-    }
-
-    fn check_idle(&self) -> Result<(), RunnerError> {
-        match self.engine.store.active_sizes().len() {
-            0 => Ok(()),
-            jobs => Err(RunnerError::Busy(format!(
-                "{jobs} videos are under way: check when they are done"
-            ))),
-        }
     }
 }
 

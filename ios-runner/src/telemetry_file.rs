@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
-use sora_actors::messages::{JobEvent, JobId};
+use serde_json::{Value, json};
+use sora_actors::messages::{JobEvent, JobId, JobSummary};
 use sora_telemetry::{MetricsPage, ReportForm, Reporter};
 
 use crate::engine::thread_refused;
@@ -54,15 +54,64 @@ impl TelemetryLines {
 
     /// An event of a job, without what the user wrote.
     pub(crate) fn job(&self, id: JobId, event: &JobEvent) {
-        let Ok(mut line) = serde_json::to_value(event) else { return };
-        if let Some(fields) = line.as_object_mut() {
-            for private in ["caption", "cut"] {
-                fields.remove(private);
-            }
-            fields.insert("job".into(), id.0.into());
-        }
+        let mut line = line(event);
+        line["job"] = id.0.into();
         // When the disk is behind, or full, the work is not.
         let _ = self.sender.try_send(line);
+    }
+}
+
+/// What is told of an event: by name, so that nothing gets here because it was added to an event. Texts are left out, those of
+/// failures too: they may quote the prompt, or name a file of the user's.
+fn line(event: &JobEvent) -> Value {
+    match event {
+        JobEvent::Queued { position } => json!({ "event": "queued", "position": position }),
+        JobEvent::Embedding => json!({ "event": "embedding" }),
+        JobEvent::Embedded { tokens, cut, negative, seconds, caption: _ } => json!({
+            "event": "embedded",
+            "tokens": tokens,
+            "cut": cut.is_some(),
+            "negative_tokens": negative.as_ref().map(|negative| negative.tokens),
+            "seconds": seconds,
+        }),
+        JobEvent::Resumed { done, steps } => {
+            json!({ "event": "resumed", "done": done, "steps": steps })
+        }
+        JobEvent::Step { index, steps, timestep, cosine, merged, leapt, coasted, seconds } => {
+            json!({
+                "event": "step",
+                "index": index,
+                "steps": steps,
+                "timestep": timestep,
+                "cosine": cosine,
+                "merged": merged,
+                "leapt": leapt,
+                "coasted": coasted,
+                "seconds": seconds,
+            })
+        }
+        JobEvent::Preview { done, picture: _ } => json!({ "event": "preview", "done": done }),
+        JobEvent::Decoding => json!({ "event": "decoding" }),
+        JobEvent::Chunk(chunk) => json!({
+            "event": "chunk",
+            "first_frame": chunk.first_frame,
+            "frames": chunk.frames.len(),
+        }),
+        JobEvent::Finished(JobSummary { steps_computed, leapt_at, stage_seconds, seconds }) => {
+            json!({
+                "event": "finished",
+                "steps_computed": steps_computed,
+                "leapt_at": leapt_at,
+                "stage_seconds": stage_seconds,
+                "seconds": seconds,
+            })
+        }
+        JobEvent::Failed(error) => json!({
+            "event": "failed",
+            "stage": error.stage.to_string(),
+            "kind": error.kind().as_str(),
+        }),
+        JobEvent::Cancelled => json!({ "event": "cancelled" }),
     }
 }
 
@@ -133,6 +182,11 @@ fn append_to(path: &Path) -> io::Result<File> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::Arc;
+
+    use sora_actors::messages::Caption;
+    use sora_actors::{StageError, StageFailure, StageName};
+
     use super::*;
 
     #[test]
@@ -140,29 +194,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/telemetry.jsonl");
         let mut file = LineFile::open(&path).unwrap();
-        file.write(serde_json::json!({ "event": "first" })).unwrap();
+        file.write(json!({ "event": "first" })).unwrap();
         file.bytes = FILE_BYTES;
-        file.write(serde_json::json!({ "event": "second" })).unwrap();
+        file.write(json!({ "event": "second" })).unwrap();
         let older = fs::read_to_string(folder.path().join("new/telemetry.jsonl.1")).unwrap();
         let newer = fs::read_to_string(&path).unwrap();
         assert!(older.contains("first") && older.contains("unix_seconds"), "{older}");
         assert!(newer.contains("second") && !newer.contains("first"), "{newer}");
     }
 
+    fn told(event: &JobEvent) -> Value {
+        let (sender, lines) = sync_channel(1);
+        TelemetryLines { sender }.job(JobId(4), event);
+        lines.recv().unwrap()
+    }
+
     #[test]
     fn what_users_write_is_left_out() {
-        let (sender, lines) = sync_channel(1);
-        let event = JobEvent::Embedded {
+        let negative =
+            Caption { text: "a secret fear".into(), tokens: 5, cut: Some("secret rest".into()) };
+        let embedded = JobEvent::Embedded {
             caption: "a secret".into(),
             tokens: 3,
-            cut: Some("more".into()),
-            negative: None,
+            cut: Some("secret, too".into()),
+            negative: Some(negative),
             seconds: 0.5,
         };
-        TelemetryLines { sender }.job(JobId(4), &event);
-        let line = lines.recv().unwrap();
-        let expected =
-            serde_json::json!({ "event": "embedded", "tokens": 3, "seconds": 0.5, "job": 4 });
-        assert_eq!(line, expected);
+        let expected = json!({
+            "event": "embedded", "tokens": 3, "cut": true, "negative_tokens": 5, "seconds": 0.5, "job": 4
+        });
+        assert_eq!(told(&embedded), expected);
+        let message = "`secret` cannot be read".to_string();
+        let failed = JobEvent::Failed(Arc::new(StageError {
+            stage: StageName::PromptEmbedder,
+            job: JobId(4),
+            cause: Arc::new(StageFailure::Panicked { message }),
+        }));
+        let line = told(&failed);
+        assert!(!line.to_string().contains("secret"), "{line}");
+        assert_eq!(line["stage"], "prompt_embedder");
     }
 }

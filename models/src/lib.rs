@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod checkpoint_tools;
 mod config_limits;
 pub mod device;
+pub mod device_work;
 pub mod error;
 pub mod footprint;
 pub mod generation;

@@ -3,6 +3,7 @@
 use actix::{Actor, Addr};
 use candle_core::Device;
 use sora_actors::compute::{BlockSpan, DecodeLatent, Denoise, EmbedPrompts};
+use sora_actors::memory::MemoryLedger;
 use sora_actors::messages::{GenerationRequest, JobId};
 use sora_actors::{JobOrder, Pace};
 use sora_models::bundle::ModelBundle;
@@ -23,6 +24,7 @@ use crate::topology::{GraphCompute, launch};
 pub struct PipelineHandle {
     actor: Addr<PipelineActor>,
     pace: Pace,
+    ledger: MemoryLedger,
 }
 
 impl PipelineHandle {
@@ -67,9 +69,10 @@ impl PipelineHandle {
         S: BlockSpan<Activation = D::Activation> + 'static,
         V: DecodeLatent + 'static,
     {
+        let ledger = compute.ledger.clone();
         let graph = launch(compute, limits)?;
         let pace = graph.pace.clone();
-        Ok(Self { actor: PipelineActor::new(graph, limits, check).start(), pace })
+        Ok(Self { actor: PipelineActor::new(graph, limits, check).start(), pace, ledger })
     }
 
     /// Hands in a prompt, or a job that is saved as it goes, or goes on from where it was saved.
@@ -109,6 +112,11 @@ impl PipelineHandle {
     /// How fast the stages may go: to pause them, or to have them rest.
     pub fn pace(&self) -> &Pace {
         &self.pace
+    }
+
+    /// The graph's account of memory, for work beside it.
+    pub fn ledger(&self) -> &MemoryLedger {
+        &self.ledger
     }
 
     /// Takes no more prompts, finishes what is under way, and returns when all threads have ended. Consumers must go on

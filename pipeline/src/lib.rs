@@ -19,7 +19,7 @@ pub mod sidecar;
 pub mod sinks;
 pub mod snapshot;
 pub mod topology;
-mod whole_file;
+pub mod whole_file;
 
 pub use config::{GraphLimits, MemoryLimits};
 pub use error::{PipelineError, SubmitError};

@@ -64,7 +64,7 @@ pub fn load(
         let owner = LoaderOf::StditWorker(worker);
         let (loader, feed) = attach_loader(owner, blocks, settings.stdit3.clone(), &ledger);
         loaders.push(loader);
-        spans.push(Stdit3Span::new(feed));
+        spans.push(Stdit3Span::new(feed, device));
     }
 
     let (loader, decoder) = video_decoder(bundle, memory, &vae, settings.decoder, &ledger)?;

@@ -35,7 +35,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`replace`].
-pub(crate) fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     let mut file = temporary_file(folder)?;
     file.write_all(bytes)?;

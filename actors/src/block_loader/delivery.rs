@@ -61,6 +61,11 @@ impl<B> LoadedBlock<B> {
         Self(Arc::new(Held { block, place }))
     }
 
+    /// Whether others hold it, too.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// The bytes that come back with the last clone of a block that is kept.
     pub(super) fn permit_bytes(&self) -> u64 {
         match &self.0.place {

@@ -46,16 +46,44 @@ impl<B: Send + Sync + 'static> RetainedBlocks<B> {
 }
 
 impl<B: Send + Sync + 'static> Reclaim for RetainedBlocks<B> {
-    fn reclaim(&self, bytes: u64) {
+    fn reclaim(&self, bytes: u64) -> u64 {
         let mut given_up = Vec::new();
         let mut freed = 0;
         let mut blocks = self.lock();
         while freed < bytes {
             let Some((_, block)) = blocks.pop_last() else { break };
-            freed += block.permit_bytes();
+            // One that is delivered, or computes, comes back only when it has been used.
+            freed += if block.is_shared() { 0 } else { block.permit_bytes() };
             given_up.push(block);
         }
         // Freeing weights takes a moment; the loader need not wait for it.
         drop(blocks);
+        freed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::block_loader::delivery::Place;
+    use crate::memory::MemoryUse;
+
+    #[test]
+    fn a_block_in_use_does_not_count_as_given_back() {
+        let ledger = MemoryLedger::new(30);
+        let retained = RetainedBlocks::new(3, &ledger, KeptFor::Denoising);
+        for index in 0..3 {
+            let permit = ledger.try_reserve_spare(MemoryUse::Retained, 10).unwrap();
+            retained.keep(index, LoadedBlock::new(index, Place::Kept(permit)));
+        }
+        let chosen_last = (0..3).max_by_key(|&index| retained.rank(index)).unwrap();
+        let in_use = retained.get(chosen_last).unwrap();
+        assert_eq!(retained.reclaim(10), 10, "two were given up, and one of them came back");
+        assert_eq!((retained.count(), ledger.observe().total_bytes()), (1, 20));
+        drop(in_use);
+        assert_eq!(ledger.observe().total_bytes(), 10);
+        assert_eq!((retained.reclaim(99), retained.reclaim(99)), (10, 0));
     }
 }

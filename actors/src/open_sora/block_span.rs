@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use sora_models::device_work::{finish_work, free_dropped};
 use sora_models::probe::NoProbe;
 use sora_models::stdit3::{Stdit3Block, StepContext};
 
+use super::loading::DeviceBlock;
 use crate::block_loader::{BlockFeed, LoadedBlock};
 use crate::compute::{BlockSpan, Computed};
 
@@ -18,19 +20,20 @@ pub struct StepTokens {
 
 /// A worker's blocks, as its loader brings them.
 pub struct Stdit3Span {
-    blocks: BlockFeed<Stdit3Block>,
+    blocks: BlockFeed<DeviceBlock<Stdit3Block>>,
+    device: Device,
 }
 
 impl Stdit3Span {
-    /// A span whose blocks come out of `blocks`.
-    pub fn new(blocks: BlockFeed<Stdit3Block>) -> Self {
-        Self { blocks }
+    /// A span whose blocks come out of `blocks`, on `device`.
+    pub fn new(blocks: BlockFeed<DeviceBlock<Stdit3Block>>, device: &Device) -> Self {
+        Self { blocks, device: device.clone() }
     }
 }
 
 impl BlockSpan for Stdit3Span {
     type Activation = StepTokens;
-    type Block = LoadedBlock<Stdit3Block>;
+    type Block = LoadedBlock<DeviceBlock<Stdit3Block>>;
 
     fn block_count(&self) -> usize {
         self.blocks.block_count()
@@ -42,11 +45,12 @@ impl BlockSpan for Stdit3Span {
 
     fn run(&self, block: &Self::Block, activation: &mut StepTokens) -> Computed<()> {
         activation.tokens = block.forward(&activation.tokens, &activation.step, &mut NoProbe)?;
-        Ok(())
+        Ok(finish_work(&self.device)?)
     }
 
     fn rest(&mut self) {
         self.blocks.rest();
+        free_dropped(&self.device);
     }
 }
 

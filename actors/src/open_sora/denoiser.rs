@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use sora_models::ModelError;
+use sora_models::device_work::finish_work;
 use sora_models::footprint::{ActivationBytes, denoising_bytes};
 use sora_models::probe::NoProbe;
 use sora_models::rflow::{DenoiseRun, SavedRun};
@@ -137,6 +138,7 @@ impl Denoise for GuidedDenoiser {
             merge: request.merge,
         };
         let (tokens, step) = self.ends.begin(&run.prompt, &input, &mut NoProbe)?;
+        finish_work(tokens.device())?;
         Ok(StepTokens { tokens, step })
     }
 
@@ -148,6 +150,7 @@ impl Denoise for GuidedDenoiser {
         let output = self.ends.finish(&tokens, &step, &mut NoProbe)?;
         let outcome = run.run.advance(&output)?;
         run.first_velocity = Some(first_frame(&outcome.velocity)?);
+        finish_work(output.device())?;
         Ok(StepReport {
             index: outcome.step,
             steps: run.run.timesteps().len(),

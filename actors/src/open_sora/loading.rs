@@ -1,7 +1,9 @@
 //! The blocks of the three networks, one at a time out of their checkpoints.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
+use candle_core::Device;
+use sora_models::device_work::{finish_work, free_dropped};
 use sora_models::stdit3::{Stdit3Block, Stdit3Config};
 use sora_models::t5::{T5Block, T5Config};
 use sora_models::vae::{SpatialPass, TemporalPass, VaeConfig};
@@ -9,6 +11,33 @@ use sora_models::weights::Weights;
 
 use crate::block_loader::{BlockSize, LoadBlocks};
 use crate::compute::Computed;
+
+/// A block on a device. When it is dropped, its memory is free by the time the drop returns, and so before its permit comes
+/// back: on a GPU it would stay allocated until somebody waits for the device, and a whole network's blocks with it.
+///
+/// Our choice, where a second block in every account of memory would have done, too: on a phone a block's bytes are dear, and
+/// whoever drops a block has waited for the work on it already.
+pub struct DeviceBlock<B> {
+    block: B,
+    // Dropped after the block.
+    _freeing: FreeOnDrop,
+}
+
+struct FreeOnDrop(Device);
+
+impl<B> Deref for DeviceBlock<B> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        &self.block
+    }
+}
+
+impl Drop for FreeOnDrop {
+    fn drop(&mut self) {
+        free_dropped(&self.0);
+    }
+}
 
 type LoadFunction<B> = Box<dyn Fn(&Weights, usize) -> sora_models::Result<B> + Send>;
 
@@ -93,7 +122,7 @@ impl CheckpointBlocks<DecoderPart> {
 }
 
 impl<B: Send + Sync + 'static> LoadBlocks for CheckpointBlocks<B> {
-    type Block = B;
+    type Block = DeviceBlock<B>;
 
     fn block_count(&self) -> usize {
         self.sizes.len()
@@ -103,7 +132,11 @@ impl<B: Send + Sync + 'static> LoadBlocks for CheckpointBlocks<B> {
         self.sizes[index]
     }
 
-    fn load(&self, index: usize) -> Computed<B> {
-        Ok((self.load)(&self.weights, index)?)
+    fn load(&self, index: usize) -> Computed<DeviceBlock<B>> {
+        let device = self.weights.device();
+        let block = (self.load)(&self.weights, index)?;
+        // A GPU may have been given numbers to convert, and holds on to them as they were.
+        finish_work(device)?;
+        Ok(DeviceBlock { block, _freeing: FreeOnDrop(device.clone()) })
     }
 }

@@ -8,6 +8,6 @@ mod video_decoder;
 
 pub use block_span::{Stdit3Span, StepTokens, share_blocks};
 pub use denoiser::{DenoisingMemory, GuidedDenoiser, SamplingRun};
-pub use loading::{CheckpointBlocks, DecoderPart};
+pub use loading::{CheckpointBlocks, DecoderPart, DeviceBlock};
 pub use text_encoder::{EmbeddingMemory, PromptPass, TextEncoder};
 pub use video_decoder::VideoDecoder;

@@ -1,11 +1,13 @@
 //! Prompts through T5, block by block.
 
 use sora_models::ModelError;
+use sora_models::device_work::{finish_work, free_dropped};
 use sora_models::footprint::ActivationBytes;
 use sora_models::guiding_texts::GuidingTexts;
 use sora_models::probe::NoProbe;
 use sora_models::t5::{PromptTokenizer, T5Block, T5Encoder, T5Pass, TokenBatch, TokenizedPrompt};
 
+use super::loading::DeviceBlock;
 use crate::block_loader::{BlockFeed, LoadedBlock};
 use crate::compute::{BlockSpan, Computed, EmbedPrompts, EmbeddedPrompt, EmbeddedTexts};
 use crate::messages::{GenerationRequest, PromptEmbedding};
@@ -14,7 +16,7 @@ use crate::messages::{GenerationRequest, PromptEmbedding};
 pub struct TextEncoder {
     tokenizer: PromptTokenizer,
     encoder: T5Encoder,
-    blocks: BlockFeed<T5Block>,
+    blocks: BlockFeed<DeviceBlock<T5Block>>,
     memory: EmbeddingMemory,
 }
 
@@ -51,16 +53,20 @@ impl TextEncoder {
     pub fn new(
         tokenizer: PromptTokenizer,
         encoder: T5Encoder,
-        blocks: BlockFeed<T5Block>,
+        blocks: BlockFeed<DeviceBlock<T5Block>>,
         memory: EmbeddingMemory,
     ) -> Self {
         Self { tokenizer, encoder, blocks, memory }
+    }
+
+    fn finish_work(&self) -> sora_models::Result<()> {
+        finish_work(self.encoder.weights().device())
     }
 }
 
 impl BlockSpan for TextEncoder {
     type Activation = PromptPass;
-    type Block = LoadedBlock<T5Block>;
+    type Block = LoadedBlock<DeviceBlock<T5Block>>;
 
     fn block_count(&self) -> usize {
         self.blocks.block_count()
@@ -72,10 +78,12 @@ impl BlockSpan for TextEncoder {
 
     fn rest(&mut self) {
         self.blocks.rest();
+        free_dropped(self.encoder.weights().device());
     }
 
     fn run(&self, block: &Self::Block, activation: &mut PromptPass) -> Computed<()> {
-        Ok(activation.pass.advance(block, &mut NoProbe)?)
+        activation.pass.advance(block, &mut NoProbe)?;
+        Ok(self.finish_work()?)
     }
 }
 
@@ -98,10 +106,12 @@ impl EmbedPrompts for TextEncoder {
         let batches: Vec<_> =
             texts.iter().map(|text| TokenBatch::unpadded(&text.tokenized.ids)).collect();
         let pass = self.encoder.begin(&batches, &mut NoProbe)?;
+        self.finish_work()?;
         Ok(PromptPass { texts, pass })
     }
 
     fn finish(&self, PromptPass { texts, pass }: PromptPass) -> Computed<EmbeddedTexts> {
+        // Embeddings are read back, so nothing is under way when they are there.
         let mut hidden = self.encoder.finish(pass, &mut NoProbe)?.into_iter();
         texts.try_map(|ReadText { caption, tokenized }| {
             let hidden = hidden.next().expect("invariant: a batch for each text, in their order");

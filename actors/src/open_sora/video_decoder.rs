@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
 use sora_models::ModelError;
+use sora_models::device_work::{finish_work, free_dropped, releasing};
 use sora_models::footprint::{decoding_bytes, frames_at_once};
 use sora_models::nn::release_workspaces;
 use sora_models::probe::NoProbe;
@@ -11,7 +12,7 @@ use sora_models::sizes::{SPATIAL_FACTOR, VideoSize};
 use sora_models::vae::{SpatialPass, VaeConfig, to_rgb8};
 use sora_telemetry::timeline;
 
-use super::loading::DecoderPart;
+use super::loading::{DecoderPart, DeviceBlock};
 use crate::block_loader::{BlockFeed, LoadedBlock};
 use crate::compute::{Computed, DecodeLatent};
 use crate::error::StageFailure;
@@ -19,7 +20,7 @@ use crate::messages::{Latent, VideoChunk};
 
 /// The autoencoder's decoder.
 pub struct VideoDecoder {
-    parts: BlockFeed<DecoderPart>,
+    parts: BlockFeed<DeviceBlock<DecoderPart>>,
     config: VaeConfig,
     /// The larger of the two networks.
     part_bytes: u64,
@@ -30,7 +31,7 @@ pub struct VideoDecoder {
 impl VideoDecoder {
     /// Decodes with the networks out of `parts`, the larger of which has `part_bytes`, in `dtype` on `device`.
     pub fn new(
-        parts: BlockFeed<DecoderPart>,
+        parts: BlockFeed<DeviceBlock<DecoderPart>>,
         config: VaeConfig,
         part_bytes: u64,
         dtype: DType,
@@ -41,9 +42,12 @@ impl VideoDecoder {
 
     fn frame_latents(&mut self, latent: &Latent) -> Computed<Tensor> {
         let part = self.parts.acquire(0)?;
-        let DecoderPart::Temporal(temporal) = &*part else { return Err(out_of_order()) };
+        let DecoderPart::Temporal(temporal) = &**part else { return Err(out_of_order()) };
         let latents = latent.to_tensor(DType::F32, &self.device)?;
-        Ok(temporal.frame_latents(&latents, latent.num_frames, &mut NoProbe)?)
+        let frames = temporal.frame_latents(&latents, latent.num_frames, &mut NoProbe)?;
+        // Before this network is dropped.
+        finish_work(&self.device)?;
+        Ok(frames)
     }
 
     fn emit_frames(
@@ -58,9 +62,14 @@ impl VideoDecoder {
         let mut first_frame = 0;
         loop {
             let decoding = timeline::decode_frames(first_frame);
-            let Some(frames) = stream.next_frames(&mut NoProbe)? else { break };
-            let frames = to_rgb8(&frames.squeeze(0).map_err(ModelError::from)?)?;
-            let chunk = VideoChunk::from_tensor(first_frame, &frames)?;
+            let chunk = releasing(|| {
+                let Some(frames) = stream.next_frames(&mut NoProbe)? else { return Ok(None) };
+                let frames = to_rgb8(&frames.squeeze(0).map_err(ModelError::from)?)?;
+                let chunk = VideoChunk::from_tensor(first_frame, &frames)?;
+                finish_work(&self.device)?;
+                Ok::<_, StageFailure>(Some(chunk))
+            })?;
+            let Some(chunk) = chunk else { break };
             first_frame += chunk.frames.len();
             drop(decoding);
             if emit(chunk).is_break() {
@@ -89,14 +98,15 @@ impl DecodeLatent for VideoDecoder {
         emit: &mut dyn FnMut(VideoChunk) -> ControlFlow<()>,
     ) -> Computed<()> {
         let frame_latents = self.frame_latents(latent)?;
-        let part: LoadedBlock<DecoderPart> = self.parts.acquire(1)?;
-        let DecoderPart::Spatial(spatial) = &*part else { return Err(out_of_order()) };
+        let part: LoadedBlock<DeviceBlock<DecoderPart>> = self.parts.acquire(1)?;
+        let DecoderPart::Spatial(spatial) = &**part else { return Err(out_of_order()) };
         self.emit_frames(spatial, frame_latents, emit)
     }
 
     fn rest(&mut self) {
         self.parts.rest();
         release_workspaces();
+        free_dropped(&self.device);
     }
 }
 

@@ -1,9 +1,63 @@
 import Foundation
+import SoraKit
 import Testing
 
 @testable import Sora
 
-@Suite struct LogicTests {
+/// A folder of a test's own, which it removes.
+private struct Folder {
+    let url = FileManager.default.temporaryDirectory.appendingPathComponent("sora-\(UUID().uuidString)")
+
+    init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
+    func remove() { try? FileManager.default.removeItem(at: url) }
+
+    func write(_ text: String, to path: String) throws {
+        let file = url.appendingPathComponent(path)
+        try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try Data(text.utf8).write(to: file)
+    }
+
+    func read(_ path: String) -> String? {
+        (try? Data(contentsOf: url.appendingPathComponent(path))).map { String(decoding: $0, as: UTF8.self) }
+    }
+}
+
+/// Files of a server, which may know ranges or not.
+private struct FakeServer: RangeFetcher {
+    let files: [String: String]
+    let knowsRanges: Bool
+
+    func fetch(
+        _ url: URL, from offset: UInt64, begin: @Sendable (UInt64) async throws -> Void,
+        take: @Sendable (Data) async throws -> Void
+    ) async throws {
+        guard let text = files[url.lastPathComponent] else { throw CocoaError(.fileNoSuchFile) }
+        let begins = knowsRanges ? offset : 0
+        try await begin(begins)
+        for byte in Data(text.utf8).dropFirst(Int(begins)) { try await take(Data([byte])) }
+    }
+}
+
+/// A checksum that can be read: the file itself, as hexadecimal digits.
+private struct FakeChecksum: Checksum {
+    private var text = ""
+
+    mutating func update(_ data: Data) { text += data.map { String(format: "%02x", $0) }.joined() }
+    mutating func finish() -> String { Self.padded(text) }
+
+    static func of(_ text: String) -> String { padded(text.utf8.map { String(format: "%02x", $0) }.joined()) }
+
+    private static func padded(_ digits: String) -> String {
+        digits + String(repeating: "0", count: max(0, 64 - digits.count))
+    }
+}
+
+private struct PlainFolders: FolderAccess {
+    func read(_ folder: URL, _ work: (URL) throws -> Void) throws { try work(folder) }
+    func keepOutOfBackups(_ folder: URL) throws {}
+}
+
+@Suite struct ManifestTests {
     @Test func namesOfFilesStayWithinTheModel() throws {
         let sum = String(repeating: "a", count: 64)
         #expect(try ModelManifest(text: "\(sum)  t5/model.safetensors\n").files[0].path == "t5/model.safetensors")
@@ -14,4 +68,83 @@ import Testing
             #expect(throws: ModelManifest.Problem.self) { try ModelManifest(text: bad) }
         }
     }
+}
+
+@Suite @MainActor struct ModelImportTests {
+    private func importer(_ folder: Folder, knowsRanges: Bool = true, weights: String = "weights") -> ModelImport {
+        let sums = "\(FakeChecksum.of("weights"))  a/w.bin\n"
+        return ModelImport(
+            folder: folder.url, fetcher: FakeServer(files: ["SHA256SUMS": sums, "w.bin": weights], knowsRanges: knowsRanges),
+            access: PlainFolders(), newChecksum: { FakeChecksum() })
+    }
+
+    private func download(_ models: ModelImport) async {
+        await models.download(from: URL(fileURLWithPath: "/server"), name: "m")
+    }
+
+    @Test func aDownloadThatWasInterruptedGoesOnWhateverTheServerKnows() async throws {
+        for knowsRanges in [true, false] {
+            let folder = try Folder()
+        defer { folder.remove() }
+            defer { folder.remove() }
+            try folder.write("weig", to: "m.partial/a/w.bin.partial")
+            let models = importer(folder, knowsRanges: knowsRanges)
+            #expect(models.installed == [])
+            await download(models)
+            #expect(models.state == .done)
+            #expect(folder.read("m/a/w.bin") == "weights")
+            #expect(models.installed == ["m"])
+        }
+    }
+
+    @Test func aFileThatIsDamagedIsFetchedAnew() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        try folder.write("damaged", to: "m/a/w.bin")
+        await download(importer(folder))
+        #expect(folder.read("m/a/w.bin") == "weights")
+    }
+
+    @Test func whatComesDamagedIsNoModel() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let models = importer(folder, weights: "wrong")
+        await download(models)
+        guard case .failed = models.state else { Issue.record("\(models.state)"); return }
+        #expect(models.installed == [] && folder.read("m.partial/a/w.bin.partial") == nil)
+    }
+}
+
+@Suite @MainActor struct GalleryTests {
+    @Test func damageCostsNoOtherVideo() throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let ids = [UUID(), UUID()]
+        for id in ids { try folder.write("video", to: "\(id.uuidString).mp4") }
+        try folder.write("{", to: "\(ids[0].uuidString).json")
+        try folder.write("half", to: "\(UUID().uuidString).unfinished.mp4")
+        let gallery = try Gallery(folder: folder.url)
+        #expect(Set(gallery.entries.map(\.id)) == Set(ids))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path).count == 3)
+        try gallery.delete(gallery.entries[0])
+        #expect(gallery.entries.count == 1)
+    }
+
+    @Test func anEntryIsThereWhenItsVideoIs() throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let gallery = try Gallery(folder: folder.url)
+        let entry = gallery.newEntry(prompt: "a cat", seed: 7)
+        try gallery.sink(for: entry, over: WritingSink(file: gallery.file(of: entry))).finish()
+        gallery.refresh()
+        #expect(gallery.entries.map(\.prompt) == ["a cat"])
+    }
+}
+
+private struct WritingSink: VideoSink {
+    let file: URL
+
+    func append(_ frames: [SoraFrame]) throws {}
+    func finish() throws { try Data().write(to: file) }
+    func abandon() {}
 }

@@ -69,7 +69,8 @@ func run(in folder: String) async throws {
         case .progress(.step(let index, let of, _, _, _, _, _)):
             steps += 1
             try check(Int(index) < Int(of), "step \(index) of \(of)")
-        case .frames(let frames): streamed += frames.count
+        case .written(let count, _): streamed += count
+        case .frames: try check(false, "the sink alone takes frames")
         case .finished(let summary):
             finished = true
             try check(summary.stepsComputed == 5, "five steps were computed")
@@ -79,6 +80,15 @@ func run(in folder: String) async throws {
     try check(finished && steps == 5, "the stream ends with the summary")
     try check(sink.frames == 17 && streamed == 17 && sink.finished && !sink.abandoned, "17 frames came, to both")
     try check(sink.brightest > 0, "pixels are read in place")
+
+    // Without a sink frames wait for their reader.
+    let slow = try await runner.make(VideoRequest(prompt: "a red ball", frames: 17, steps: 3))
+    try await Task.sleep(for: .milliseconds(300))
+    var read = 0
+    for try await event in slow.events {
+        if case .frames(let frames) = event { read += frames.count }
+    }
+    try check(read == 17, "17 frames are read")
 
     // Cancelling.
     let long = VideoRequest(prompt: "a red ball", steps: 500)
@@ -118,7 +128,7 @@ func run(in folder: String) async throws {
 
     // What a phone does.
     let watched = try await runner.make(VideoRequest(prompt: "a red ball", frames: 17, steps: 30))
-    let fixed = Fixed(pressures: [.warning, .critical], phases: [.background, .foreground])
+    let fixed = Fixed(pressures: [.warning, .critical], phases: [.inactive, .foreground])
     await RunnerWatch(runner: runner, surroundings: fixed, probe: fixed, background: fixed).run()
     let budget = try await runner.status().memory.budgetBytes
     try check(budget <= 300_000_000, "a warning shrinks the budget")

@@ -24,7 +24,7 @@ PATIENCE = 240
 class Listener(sora.JobListener):
     """Writes down what it hears, in order, and can be waited for."""
 
-    def __init__(self, fail_at=None, hold_at=None):
+    def __init__(self, fail_at=None, hold_at=None, error=None):
         self.heard = []
         self.frames_seen = []
         self.previews = []
@@ -32,6 +32,7 @@ class Listener(sora.JobListener):
         self.failure = None
         self.changed = threading.Condition()
         self.fail_at = fail_at
+        self.error = error
         self.hold_at = hold_at
         self.released = threading.Event()
 
@@ -42,7 +43,7 @@ class Listener(sora.JobListener):
         if what == self.hold_at:
             self.released.wait(PATIENCE)
         if what == self.fail_at:
-            raise RuntimeError(f"deliberate, at {what}")
+            raise self.error or RuntimeError(f"deliberate, at {what}")
 
     def progress(self, event):
         self._hear(type(event).__name__.rpartition(".")[2].lower(), event)
@@ -96,6 +97,11 @@ def request(prompt="a red ball rolls to the right", **settings):
     """A video that takes a second or two."""
     small = {"steps": 6, "frames": 17}
     return sora.VideoRequest(prompt=prompt, **{**small, **settings})
+
+
+def threads():
+    """Threads of this process, as the system counts them."""
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def wait_until(condition):

@@ -29,7 +29,7 @@ class Errors(RunnerCase):
 
     def test_bad_input(self):
         with self.runner() as runner:
-            bad = [request(""), request(steps=0), request(width_px=1), request(guidance_scale=float("nan"))]
+            bad = [request(""), request("<b></b>"), request(steps=0), request(width_px=1), request(guidance_scale=float("nan"))]
             for wrong in bad:
                 self.refused(Error.BadInput, runner.submit(wrong, Listener()))
                 self.refused(Error.BadInput, runner.plan(wrong))
@@ -57,6 +57,7 @@ class Errors(RunnerCase):
         with self.runner(memory_budget_bytes=1 << 28) as runner:
             large = request(width_px=4096, height_px=4096)
             self.refused(Error.OverBudget, runner.submit(large, Listener()), "smaller")
+            self.refused(Error.OverBudget, runner.benchmark_blocks(True, 1), "in use")
             self.assertEqual(asyncio.run(runner.unfinished()), [])
 
     def test_queue_full(self):
@@ -100,6 +101,17 @@ class Errors(RunnerCase):
             self.refused(Error.Busy, runner.run_golden_cases(str(self.folder)))
             self.refused(Error.Busy, runner.benchmark_blocks(False, 1))
             job.cancel()
+            listener.wait_for_end()
+            wait_until(job.is_over)
+
+            async def at_once():
+                checks = [runner.benchmark_blocks(False, 20), runner.run_golden_cases(str(self.folder))]
+                return await asyncio.gather(*checks, runner.submit(request(), Listener()), return_exceptions=True)
+
+            timings, *refused = asyncio.run(at_once())
+            self.assertEqual([timing.failure for timing in timings], [None] * 3)
+            self.assertEqual([type(error) for error in refused], [Error.Busy] * 2)
+            self.make(runner, request())
 
     def test_saved_work(self):
         with self.runner() as runner:
@@ -156,6 +168,20 @@ class Failures(RunnerCase):
         self.assertTrue(listener.failure.message)
         return listener.failure
 
+    # Whoever has a runner cannot bring these about on a CPU, with the reason.
+    NOT_PROVOKED = {
+        "BAD_INPUT": "what a request asks for is looked at before it is accepted",
+        "DEVICE": "a device is opened with the runner, and then stays",
+        "OVER_BUDGET": "no budget is set that fails a video under way, and others are refused",
+        "STAGE_DIED": "a stage dies of a bug alone",
+        "CONSUMER_GONE": "a runner waits for its listeners without end",
+    }
+
+    def test_every_kind_of_failure_is_provoked_here(self):
+        here = Path(__file__).read_text()
+        provoked = {kind.name for kind in sora.FailureKind if f"FailureKind.{kind.name}" in here}
+        self.assertEqual({kind.name for kind in sora.FailureKind} - provoked, set(self.NOT_PROVOKED))
+
     def test_weights_that_are_cut_while_they_are_in_use(self):
         model = self.folder / "model"
         shutil.copytree(MODEL, model)
@@ -168,6 +194,21 @@ class Failures(RunnerCase):
             self.assertIn("t5", failure.message)
             weights.write_bytes(whole)
             self.assertEqual(len(self.make(runner, request()).frames_seen), 17)
+
+    def test_numbers_that_overflow(self):
+        with self.runner() as runner:
+            failure = self.failed(runner, guidance_scale=1e300)
+            self.assertEqual(failure.kind, sora.FailureKind.COMPUTE)
+            self.assertEqual(len(self.make(runner, request()).frames_seen), 17)
+
+    def test_a_listener_that_says_why_it_cannot_go_on(self):
+        with self.runner() as runner:
+            listener = Listener(fail_at="step", error=sora.ListenerError.Failed(reason="the disk is full"))
+            job = self.submit(runner, request(), listener)
+            self.assertEqual(listener.wait_for_end(), "failed")
+            wait_until(job.is_over)
+            self.assertEqual(listener.failure.kind, sora.FailureKind.LISTENER)
+            self.assertIn("the disk is full", listener.failure.message)
 
     def test_work_that_cannot_be_saved(self):
         with self.runner() as runner:

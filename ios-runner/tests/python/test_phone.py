@@ -1,6 +1,7 @@
 """What a phone does to an app in the middle of a video: warns of memory, grows hot, sends it away, kills it."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -44,21 +45,55 @@ class Phone(RunnerCase):
             self.assertEqual(asyncio.run(runner.memory_warning(1 << 30)).budget_bytes, plan.smallest_bytes)
             self.assertEqual(asyncio.run(runner.set_memory_budget(1 << 30)).budget_bytes, 1 << 30)
 
+    def test_a_warning_leaves_a_negative_prompt_what_it_needs(self):
+        settings = {"negative_prompt": "blurred and dark, " * 20}
+        with self.runner(memory_budget_bytes=1 << 30) as runner:
+            plan = asyncio.run(runner.plan(request(steps=STEPS, **settings)))
+            asyncio.run(runner.pause())
+            listener = Listener()
+            job = self.submit(runner, request(steps=STEPS, **settings), listener)
+            self.assertEqual(asyncio.run(runner.memory_warning(0)).budget_bytes, plan.smallest_bytes)
+            runner.resume()
+            self.assertEqual(listener.wait_for_end(), "finished", listener.failure)
+            wait_until(job.is_over)
+
     def test_heat_slows_down_and_changes_no_bit(self):
         expected = self.reference()
+
+        def seconds_a_step(listener, steps):
+            """The shortest of the next steps, after the one that is under way: what else the machine does makes them longer."""
+            seen = listener.names().count("step")
+            wait_until(lambda: listener.names().count("step") > seen + steps or listener.summary)
+            told = [event.seconds for what, event in listener.heard if what == "step"]
+            return min(told[seen + 1 : seen + 1 + steps])
+
         with self.runner() as runner:
             job, listener = self.begun(runner)
-            for level in (
-                sora.ThermalLevel.FAIR,
-                sora.ThermalLevel.SERIOUS,
-                sora.ThermalLevel.CRITICAL,
-                sora.ThermalLevel.NOMINAL,
-            ):
+            seconds = {}
+            for level in sora.ThermalLevel:
                 runner.thermal_state(level)
-                steps = listener.names().count("step")
-                wait_until(lambda: listener.names().count("step") > steps or job.is_over())
+                seconds[level] = seconds_a_step(listener, 7)
+            runner.thermal_state(sora.ThermalLevel.NOMINAL)
             self.assertEqual(listener.wait_for_end(), "finished", listener.failure)
             self.assertEqual(listener.digest(), expected)
+            wait_until(job.is_over)
+        cool = min(seconds[sora.ThermalLevel.NOMINAL], seconds[sora.ThermalLevel.FAIR])
+        # Turns rest once or four times as long as they took; a part of a step passes between turns, where nobody rests.
+        self.assertGreater(seconds[sora.ThermalLevel.SERIOUS], 1.3 * cool)
+        self.assertGreater(seconds[sora.ThermalLevel.CRITICAL], 1.3 * seconds[sora.ThermalLevel.SERIOUS])
+
+    def test_a_check_of_the_device_waits_in_the_background(self):
+        with self.runner() as runner:
+            asyncio.run(runner.pause())
+
+            async def checked():
+                check = asyncio.ensure_future(runner.benchmark_blocks(False, 1))
+                done, _ = await asyncio.wait({check}, timeout=0.5)
+                self.assertEqual(done, set(), "the device computed in a pause")
+                runner.resume()
+                return await check
+
+            self.assertEqual([timing.failure for timing in asyncio.run(checked())], [None] * 3)
 
     def test_a_pause_stands_still_and_goes_on_with_the_same_bytes(self):
         expected = self.reference()
@@ -106,6 +141,44 @@ class Phone(RunnerCase):
             wait_until(job.is_over)
             self.assertEqual(asyncio.run(runner.unfinished()), [])
             self.assertEqual(os.listdir(self.folder / "cache" / "jobs"), [])
+
+    def test_whoever_taps_twice_gets_one_video(self):
+        with self.runner() as runner:
+            asyncio.run(runner.pause())
+            waiting = self.submit(runner, request(steps=STEPS), Listener())
+            key = waiting.key()
+            del waiting
+            gc.collect()
+            wait_until(lambda: asyncio.run(runner.unfinished()))
+
+            async def taps():
+                heard = [Listener() for _ in range(4)]
+                return await asyncio.gather(
+                    *(runner.continue_job(key, listener) for listener in heard), return_exceptions=True
+                )
+
+            outcomes = asyncio.run(taps())
+            jobs = [outcome for outcome in outcomes if isinstance(outcome, sora.SoraJob)]
+            self.assertEqual(len(jobs), 1, outcomes)
+            self.assertEqual({type(o) for o in outcomes} - {sora.SoraJob}, {sora.RunnerError.Busy})
+            runner.resume()
+
+    def test_the_handle_of_an_earlier_run_ends_no_later_one(self):
+        with self.runner() as runner:
+            bad = Listener(fail_at="step")
+            earlier = self.submit(runner, request(steps=STEPS), bad)
+            bad.wait_for_end()
+            wait_until(earlier.is_over)
+            key = earlier.key()
+            listener = Listener()
+            later = asyncio.run(runner.continue_job(key, listener))
+            self.assertFalse(earlier.cancel())
+            del earlier
+            gc.collect()
+            with self.assertRaises(sora.RunnerError.Busy):
+                asyncio.run(runner.continue_job(key, Listener()))
+            self.assertEqual(listener.wait_for_end(), "finished", listener.failure)
+            wait_until(later.is_over)
 
     def test_a_video_that_only_waited_can_be_begun_again_or_forgotten(self):
         with self.runner() as runner:

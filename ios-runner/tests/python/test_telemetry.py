@@ -15,6 +15,7 @@ import sora_ios_runner as sora
 from support import RunnerCase, request, wait_until
 
 SECRET = "a red ball rolls to the right"
+SECRET_FEAR = "a blue square"
 
 
 class Gateway(http.server.BaseHTTPRequestHandler):
@@ -42,7 +43,8 @@ class Telemetry(RunnerCase):
         with self.runner(telemetry=telemetry) as runner:
             url = f"http://127.0.0.1:{gateway.server_port}/metrics/job/sora/instance/phone"
             asyncio.run(runner.push_metrics(url, 0.1))
-            self.make(runner, request(SECRET))
+            runner.report_footprint(1 << 30)
+            self.make(runner, request(SECRET, negative_prompt=SECRET_FEAR))
             self.assertIn("sora_denoise_steps_computed_total", runner.metrics_text())
             pushed = len(Gateway.pages)
             wait_until(lambda: len(Gateway.pages) > pushed)
@@ -53,7 +55,8 @@ class Telemetry(RunnerCase):
             wait_until(lambda: '"event":"finished"' in file.read_text())
         wait_until(lambda: file.read_text().endswith("\n"))
         text = file.read_text()
-        self.assertNotIn("red ball", text)
+        for secret in ("red ball", "blue square"):
+            self.assertNotIn(secret, text)
         lines = [json.loads(line) for line in text.splitlines()]
         events = {line["event"] for line in lines}
         self.assertLessEqual({"metrics", "queued", "embedded", "step", "chunk", "finished"}, events)

@@ -2,11 +2,10 @@
 
 import asyncio
 import gc
-import threading
 import unittest
 
 import sora_ios_runner as sora
-from support import Listener, RunnerCase, in_place, request, wait_until
+from support import Listener, RunnerCase, in_place, request, threads, wait_until
 
 
 class Videos(RunnerCase):
@@ -48,6 +47,26 @@ class Videos(RunnerCase):
             merged = self.make(runner, request(merge=merging))
             steps = [event for what, event in merged.heard if what == "step"]
             self.assertEqual([step.merged for step in steps], [True, True, False, False, False, False])
+            all_merged = self.make(runner, request(merge=sora.MergeSetting.ALL()))
+            steps = [event for what, event in all_merged.heard if what == "step"]
+            self.assertTrue(all(step.merged for step in steps))
+            off = request(leap=sora.LeapSetting.OFF(), merge=sora.MergeSetting.OFF())
+            self.assertEqual(self.make(runner, off).digest(), self.make(runner, request()).digest())
+            dynamic = self.make(runner, request(steps=60, leap=sora.LeapSetting.DYNAMIC()))
+            self.assertLess(dynamic.summary.steps_computed, 60)
+            self.assertIsNotNone(dynamic.summary.leapt_at)
+            plain = self.make(runner, request(frames=1)).digest()
+            for setting in (
+                {"aesthetic_score": 6.5},
+                {"motion_score": 4.0},
+                {"camera_motion": "pan left"},
+                {"negative_prompt": "blue"},
+                {"guidance_scale": 2.0},
+                {"seed": 43},
+            ):
+                self.assertNotEqual(self.make(runner, request(frames=1, **setting)).digest(), plain, setting)
+            slow = self.make(runner, request(fps=3.0))
+            self.assertNotEqual(slow.digest(), self.make(runner, request()).digest())
             small = self.make(runner, request(width_px=32, height_px=24, frames=1, seed=7))
             self.assertEqual(len(small.frames_seen[0].rgba()), 4 * 32 * 24)
 
@@ -78,6 +97,9 @@ class Videos(RunnerCase):
     def test_plans_and_descriptions(self):
         self.assertGreater(len(sora.embedded_prompts()), 10)
         self.assertRegex(sora.runner_version(), r"^\d+\.\d+\.\d+$")
+        with self.runner(device=sora.ComputeDevice.AUTO, precision=sora.ComputePrecision.F32) as runner:
+            # This test runs where there is no GPU.
+            self.assertEqual((runner.model().device, runner.model().precision), ("cpu", "f32"))
         with self.runner(memory_budget_bytes=1 << 30, precision=sora.ComputePrecision.BF16) as runner:
             model = runner.model()
             self.assertEqual((model.device, model.precision), ("cpu", "bf16"))
@@ -179,7 +201,10 @@ class Endings(RunnerCase):
             self.submit(runner, request(), Listener())
 
     def test_everything_dropped_at_any_moment_ends(self):
-        before = threading.active_count()
+        # What a process starts once and then keeps is there after the first video.
+        with self.runner() as runner:
+            self.make(runner, request())
+        before = threads()
         for moment in ("queued", "embedding", "step", "decoding", "frames"):
             runner, listener = self.open(), Listener()
             job = self.submit(runner, request(), listener)
@@ -194,7 +219,7 @@ class Endings(RunnerCase):
         del runner, job
         gc.collect()
         self.assertEqual(listener.wait_for_end(), "cancelled")
-        wait_until(lambda: threading.active_count() <= before + 1)
+        wait_until(lambda: threads() <= before)
 
     def test_calls_that_nobody_awaits_any_more_end(self):
         async def given_up():

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sora_models::ModelError;
 use sora_models::bundle::ModelBundle;
+use sora_models::device_work::finish_work;
 
 use super::machine::peak_resident_bytes;
 use super::measure::{BenchError, measure};
@@ -23,28 +24,32 @@ pub struct ProcessTiming {
 }
 
 /// Builds a part and runs it once more than `iterations` times; the first time is not counted, since caches are cold and
-/// memory is still to be had. Call it once a process: the peak of memory is the process's.
+/// memory is still to be had. What `turn` gives is held while the part is built, and in each run. Call it once a process: the peak
+/// of memory is the process's.
 ///
 /// # Errors
 /// The sizes do not fit the model, an operation fails, or the result is not finite.
-pub fn time_part(
+pub fn time_part<T>(
     task: &PartTask,
     dtype: DType,
     device: &Device,
     iterations: NonZeroUsize,
+    mut turn: impl FnMut() -> T,
 ) -> Result<ProcessTiming, BenchError> {
+    let warming_up = turn();
     let mut part = task.build(dtype, device)?;
     let mut run = || {
         let result = part()?;
-        // A GPU works on after the call is back.
-        device.synchronize().map_err(ModelError::from)?;
+        finish_work(device)?;
         Ok::<Tensor, BenchError>(result)
     };
     run()?;
+    drop(warming_up);
     let (mut seconds, mut last) = (Vec::with_capacity(iterations.get()), None);
     for _ in 0..iterations.get() {
         // One result at a time, as anywhere in the graph.
         drop(last.take());
+        let _turn = turn();
         let started = Instant::now();
         last = Some(run()?);
         seconds.push(started.elapsed().as_secs_f64());
@@ -119,7 +124,7 @@ mod tests {
         ];
         for part in parts {
             for dtype in [DType::F32, DType::F16, DType::BF16] {
-                let timing = time_part(&tiny(part), dtype, &Device::Cpu, TWICE).unwrap();
+                let timing = time_part(&tiny(part), dtype, &Device::Cpu, TWICE, || ()).unwrap();
                 assert_eq!(timing.seconds.len(), 2, "{part:?}");
                 assert!(timing.seconds.iter().all(|s| s.is_finite() && *s > 0.0), "{part:?}");
                 #[cfg(target_os = "linux")]
@@ -170,7 +175,7 @@ mod tests {
     #[test]
     fn sizes_that_no_model_has_are_refused() {
         let refused = |part| {
-            let failed = time_part(&tiny(part), DType::F32, &Device::Cpu, TWICE);
+            let failed = time_part(&tiny(part), DType::F32, &Device::Cpu, TWICE, || ());
             failed.unwrap_err().to_string()
         };
         let spatial = ModelPart::VaeSpatial(VaeSpatialPart { side_px: 20 });

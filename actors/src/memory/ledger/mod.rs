@@ -101,11 +101,16 @@ impl MemoryLedger {
 
     /// Takes bytes that nobody waits for, having kept bytes given up for them where needed.
     pub fn try_reserve_unawaited(&self, purpose: MemoryUse, bytes: u64) -> Option<MemoryPermit> {
-        self.try_reserve_spare(purpose, bytes).or_else(|| {
+        loop {
+            if let Some(permit) = self.try_reserve_spare(purpose, bytes) {
+                return Some(permit);
+            }
             let awaited = self.shared.lock().awaited_bytes;
-            self.reclaim_for(bytes.saturating_add(awaited));
-            self.try_reserve_spare(purpose, bytes)
-        })
+            // What came back may have been taken to keep something else.
+            if self.reclaim_for(bytes.saturating_add(awaited)) == 0 {
+                return None;
+            }
+        }
     }
 
     /// Has those who wait look again: something became reclaimable.
@@ -190,11 +195,11 @@ impl MemoryLedger {
         }
     }
 
-    /// Has kept bytes given up until `bytes` would fit, those of the least worth first.
-    fn reclaim_for(&self, bytes: u64) {
+    /// Has kept bytes given up until `bytes` would fit, those of the least worth first, and says how many have come back.
+    fn reclaim_for(&self, bytes: u64) -> u64 {
         // The holders give their permits back, which needs the lock.
         let holders = self.shared.lock().holders.clone();
-        let mut reclaimed = false;
+        let (mut asked, mut freed) = (false, 0);
         for (_, holder) in holders {
             let missing = {
                 let state = self.shared.lock();
@@ -204,13 +209,14 @@ impl MemoryLedger {
                 break;
             }
             if let Some(holder) = holder.upgrade() {
-                holder.reclaim(missing);
-                reclaimed = true;
+                freed += holder.reclaim(missing);
+                asked = true;
             }
         }
-        if reclaimed {
+        if asked {
             give_back_free_pages();
         }
+        freed
     }
 
     fn permit(&self, purpose: MemoryUse, bytes: u64) -> MemoryPermit {

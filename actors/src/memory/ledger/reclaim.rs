@@ -14,6 +14,7 @@ pub enum KeptFor {
 
 /// Something that keeps bytes only as long as nobody needs them for work.
 pub trait Reclaim: Send + Sync {
-    /// Gives up at least `bytes`, or all there is, without waiting. What others still look at comes back a little later.
-    fn reclaim(&self, bytes: u64);
+    /// Gives up at least `bytes`, or all there is, without waiting, and says how many of them have come back. What others still
+    /// look at is no part of those: it comes back a little later.
+    fn reclaim(&self, bytes: u64) -> u64;
 }

@@ -7,14 +7,50 @@ use super::*;
 struct Kept(Mutex<Vec<MemoryPermit>>);
 
 impl Reclaim for Kept {
-    fn reclaim(&self, bytes: u64) {
+    fn reclaim(&self, bytes: u64) -> u64 {
         let mut permits = self.0.lock().unwrap();
         let mut freed = 0;
         while freed < bytes {
-            let Some(permit) = permits.pop() else { return };
+            let Some(permit) = permits.pop() else { break };
             freed += permit.bytes();
         }
+        freed
     }
+}
+
+/// Keeps something else, twice, with what it has just given back.
+struct KeepsAgain {
+    ledger: MemoryLedger,
+    kept: Kept,
+    again: Mutex<usize>,
+}
+
+impl Reclaim for KeepsAgain {
+    fn reclaim(&self, bytes: u64) -> u64 {
+        let freed = self.kept.reclaim(bytes);
+        let mut again = self.again.lock().unwrap();
+        if freed > 0 && *again > 0 {
+            *again -= 1;
+            let permit = self.ledger.try_reserve_spare(MemoryUse::Retained, freed);
+            self.kept.0.lock().unwrap().extend(permit);
+        }
+        freed
+    }
+}
+
+#[test]
+fn kept_bytes_are_given_up_until_they_suffice_or_there_are_none() {
+    let ledger = MemoryLedger::new(100);
+    let permit = ledger.try_reserve_spare(MemoryUse::Retained, 50).unwrap();
+    let kept = Kept(Mutex::new(vec![permit]));
+    let holder = Arc::new(KeepsAgain { ledger: ledger.clone(), kept, again: Mutex::new(2) });
+    let registered: Arc<dyn Reclaim> = holder.clone();
+    ledger.register(KeptFor::Denoising, Arc::downgrade(&registered));
+    assert!(ledger.try_reserve_unawaited(MemoryUse::Working, 101).is_none());
+    let again = ledger.try_reserve_spare(MemoryUse::Retained, 60).unwrap();
+    *holder.kept.0.lock().unwrap() = vec![again];
+    *holder.again.lock().unwrap() = 2;
+    assert!(ledger.try_reserve_unawaited(MemoryUse::Working, 60).is_some());
 }
 
 fn keep(ledger: &MemoryLedger, kept_for: KeptFor, permits: &[u64]) -> Arc<Kept> {

@@ -19,14 +19,17 @@ final class Studio {
     private let runner: any SoraRunnerProtocol
     private let gallery: Gallery
     private let sinks: any SinkMaker
-    private let stages: StageFollower
+    private let newIntervals: @Sendable () -> any StageIntervals
     private var running: [String: Video] = [:]
 
-    init(runner: any SoraRunnerProtocol, gallery: Gallery, sinks: any SinkMaker, intervals: any StageIntervals) {
+    init(
+        runner: any SoraRunnerProtocol, gallery: Gallery, sinks: any SinkMaker,
+        newIntervals: @escaping @Sendable () -> any StageIntervals
+    ) {
         self.runner = runner
         self.gallery = gallery
         self.sinks = sinks
-        stages = StageFollower(intervals: intervals)
+        self.newIntervals = newIntervals
     }
 
     func make(_ request: VideoRequest) async {
@@ -68,25 +71,27 @@ final class Studio {
     ) async {
         trouble = nil
         do {
-            let video = try await submit(sinks.sink(for: gallery.file(of: entry), framesPerSecond: rate))
+            let file = sinks.sink(for: gallery.file(of: entry), framesPerSecond: rate)
+            let video = try await submit(gallery.sink(for: entry, over: file))
             let progress = VideoProgress(id: video.key, prompt: entry.prompt, frames: frames)
             videos.insert(progress, at: 0)
             running[video.key] = video
-            Task { await follow(video, progress, entry) }
+            Task { await follow(video, progress) }
         } catch {
             trouble = error.localizedDescription
         }
         await refresh()
     }
 
-    private func follow(_ video: Video, _ progress: VideoProgress, _ entry: Gallery.Entry) async {
+    private func follow(_ video: Video, _ progress: VideoProgress) async {
+        let stages = StageFollower(intervals: newIntervals())
         do {
             for try await event in video.events {
                 progress.see(event)
                 stages.see(event)
                 if showsPreviews, case .progress(.step) = event { video.requestPreview() }
             }
-            await attempt { try self.gallery.add(entry) }
+            gallery.refresh()
         } catch {
             progress.ended(with: error)
         }

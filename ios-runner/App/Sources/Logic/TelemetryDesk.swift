@@ -14,9 +14,11 @@ final class TelemetryDesk {
     let file: URL
     private let runner: any SoraRunnerProtocol
 
-    init(runner: any SoraRunnerProtocol, file: URL) {
+    /// `trouble` is why telemetry does not go where it shall.
+    init(runner: any SoraRunnerProtocol, file: URL, trouble: String?) {
         self.runner = runner
         self.file = file
+        self.trouble = trouble
     }
 
     func refresh() {

@@ -10,7 +10,7 @@ final class VideoProgress: Identifiable {
         case embedding
         case denoising(done: Int, of: Int)
         case decoding(frames: Int, of: Int)
-        case finished
+        case finished(seconds: Double)
         case cancelled
         case failed(String)
     }
@@ -21,7 +21,6 @@ final class VideoProgress: Identifiable {
     private(set) var stage = Stage.queued(position: 0)
     private(set) var preview: SoraFrame?
     private(set) var secondsLeft: Double?
-    private(set) var summary: VideoSummary?
 
     init(id: String, prompt: String, frames: Int) {
         self.id = id
@@ -51,14 +50,16 @@ final class VideoProgress: Identifiable {
         switch event {
         case .progress(let progress): see(progress)
         case .preview(_, let frame): preview = frame
-        case .frames(let new):
-            guard case .decoding(let done, let of) = stage else { return }
-            stage = .decoding(frames: done + new.count, of: of)
-            preview = new.last ?? preview
-        case .finished(let summary):
-            self.summary = summary
-            stage = .finished
+        case .frames(let new): decoded(new.count, last: new.last)
+        case .written(let count, let last): decoded(count, last: last)
+        case .finished(let summary): stage = .finished(seconds: summary.seconds)
         }
+    }
+
+    private func decoded(_ count: Int, last: SoraFrame?) {
+        guard case .decoding(let done, let of) = stage else { return }
+        stage = .decoding(frames: done + count, of: of)
+        preview = last ?? preview
     }
 
     func ended(with error: any Error) {

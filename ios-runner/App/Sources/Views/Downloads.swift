@@ -17,33 +17,52 @@ struct HttpRangeFetcher: RangeFetcher {
     /// Bytes that are handed on together. Our choice.
     private static let partBytes = 1 << 18
 
-    func bytes(of url: URL, from offset: UInt64) async throws -> AsyncThrowingStream<Data, any Error> {
+    func fetch(
+        _ url: URL, from offset: UInt64, begin: @Sendable (UInt64) async throws -> Void,
+        take: @Sendable (Data) async throws -> Void
+    ) async throws {
         var request = URLRequest(url: url)
         if offset > 0 { request.setValue("bytes=\(offset)-", forHTTPHeaderField: "Range") }
         let (bytes, response) = try await URLSession.shared.bytes(for: request)
-        let status = (response as? HTTPURLResponse)?.statusCode ?? 0
+        switch (response as? HTTPURLResponse)?.statusCode {
+        case 206: try await begin(offset)
+        // A server that knows no ranges sends the file from its beginning.
+        case 200: try await begin(0)
         // The file was there already, to its last byte.
-        if status == 416 { return AsyncThrowingStream { $0.finish() } }
-        // A server that knows no ranges sends the beginning again, which must not be taken for the rest.
-        guard status == (offset > 0 ? 206 : 200) else { throw URLError(.badServerResponse) }
-        return AsyncThrowingStream { continuation in
-            let reading = Task {
-                do {
-                    var part = Data(capacity: Self.partBytes)
-                    for try await byte in bytes {
-                        part.append(byte)
-                        if part.count == Self.partBytes {
-                            continuation.yield(part)
-                            part.removeAll(keepingCapacity: true)
-                        }
-                    }
-                    if !part.isEmpty { continuation.yield(part) }
-                    continuation.finish()
-                } catch {
-                    continuation.finish(throwing: error)
-                }
-            }
-            continuation.onTermination = { _ in reading.cancel() }
+        case 416: return try await begin(offset)
+        default: throw URLError(.badServerResponse)
         }
+        var part = Data(capacity: Self.partBytes)
+        for try await byte in bytes {
+            part.append(byte)
+            if part.count == Self.partBytes {
+                try await take(part)
+                part.removeAll(keepingCapacity: true)
+            }
+        }
+        if !part.isEmpty { try await take(part) }
+    }
+}
+
+/// Folders of other apps and of the cloud, and backups.
+struct PhoneFolders: FolderAccess {
+    func read(_ folder: URL, _ work: (URL) throws -> Void) throws {
+        let granted = folder.startAccessingSecurityScopedResource()
+        defer { if granted { folder.stopAccessingSecurityScopedResource() } }
+        var refused: NSError?
+        var outcome: Result<Void, any Error> = .success(())
+        // Its provider brings what is not on the phone yet, and changes nothing meanwhile.
+        NSFileCoordinator().coordinate(readingItemAt: folder, error: &refused) { place in
+            outcome = Result { try work(place) }
+        }
+        if let refused { throw refused }
+        try outcome.get()
+    }
+
+    func keepOutOfBackups(_ folder: URL) throws {
+        var folder = folder
+        var values = URLResourceValues()
+        values.isExcludedFromBackup = true
+        try folder.setResourceValues(values)
     }
 }

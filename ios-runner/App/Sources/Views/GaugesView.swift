@@ -67,7 +67,7 @@ private struct Bytes: View {
 
 struct TelemetryView: View {
     @Bindable var desk: TelemetryDesk
-    @AppStorage("scrape_address") private var scrapeAddress = ""
+    @AppStorage(Session.Setting.scrapeAddress) private var scrapeAddress = ""
 
     var body: some View {
         List {

@@ -25,6 +25,9 @@ struct MakeView: View {
                         ForEach(studio.videos) { video in
                             ProgressRow(video: video) { studio.cancel(video) }
                         }
+                        if studio.videos.contains(where: \.isOver) {
+                            Button("Clear those that are over") { studio.clearEnded() }
+                        }
                     }
                 }
                 if !studio.unfinished.isEmpty {
@@ -110,7 +113,8 @@ struct ProgressRow: View {
                 Text("Step \(done) of \(of)")
             }
         case .decoding(let done, let of): Text("Frame \(done) of \(of)")
-        case .finished: Text("In the gallery")
+        case .finished(let seconds):
+            Text("In the gallery, after \(Duration.seconds(seconds).formatted(.units(width: .wide, maximumUnitCount: 2)))")
         case .cancelled: Text("Cancelled")
         case .failed(let reason): Text(verbatim: reason).foregroundStyle(.red)
         }

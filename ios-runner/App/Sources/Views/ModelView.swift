@@ -19,20 +19,20 @@ struct ModelView: View {
                     LabeledContent("Computes on") { Text(verbatim: "\(model.device), \(model.precision)") }
                     Button("Use the embedded model") { Task { await session.use(model: nil) } }
                         .disabled(session.modelFolder == nil)
-                    ForEach(installed, id: \.self) { folder in
+                    ForEach(session.models.installed, id: \.self) { folder in
                         Button { Task { await session.use(model: folder) } } label: { Text(verbatim: folder) }
                             .disabled(session.modelFolder == folder)
                     }
                 }
                 Section {
-                    Button("Import a folder from Files") { picksFolder = true }
+                    Button("Import a folder from Files") { picksFolder = true }.disabled(session.models.isWorking)
                     TextField("https://…/open-sora-v1.2", text: $address)
                         .textInputAutocapitalization(.never)
                         .autocorrectionDisabled()
                         .keyboardType(.URL)
                     TextField("Name of its folder", text: $name).textInputAutocapitalization(.never)
                     Button("Download, or go on") { download() }
-                        .disabled(URL(string: address)?.host() == nil || name.contains("/") || name.isEmpty)
+                        .disabled(!canDownload)
                     importState
                 } header: {
                     Text("Import")
@@ -44,21 +44,20 @@ struct ModelView: View {
             .navigationTitle("Model")
             .fileImporter(isPresented: $picksFolder, allowedContentTypes: [.folder]) { picked in
                 guard case .success(let folder) = picked else { return }
-                let granted = folder.startAccessingSecurityScopedResource()
-                defer { if granted { folder.stopAccessingSecurityScopedResource() } }
-                session.models.copy(from: folder)
+                Task { await session.models.copy(from: folder) }
             }
         }
     }
 
-    private var installed: [String] {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: session.models.folder.path)) ?? []
-        return names.filter { !$0.hasSuffix(".partial") }.sorted()
+    private var canDownload: Bool {
+        !session.models.isWorking && URL(string: address)?.host() != nil && !name.isEmpty && !name.contains("/")
+            && !name.hasPrefix(".")
     }
 
     @ViewBuilder private var importState: some View {
         switch session.models.state {
         case .idle: EmptyView()
+        case .copying: ProgressView("Copying…")
         case .working(let file, let bytes):
             LabeledContent {
                 Text(Int64(clamping: bytes), format: .byteCount(style: .file)).monospacedDigit()

@@ -1,4 +1,5 @@
 import Foundation
+
 @testable import SoraKit
 
 /// A runner that writes down what it is told.
@@ -25,6 +26,7 @@ final class FakeRunner: SoraRunnerProtocol, @unchecked Sendable {
     func thermalState(level: ThermalLevel) { hear("thermal \(level)") }
     func pause() async throws { hear("pause") }
     func resume() { hear("resume") }
+    func reportFootprint(bytes: UInt64) {}
 
     func benchmarkBlocks(fullSize: Bool, iterations: UInt32) async throws -> [BlockTiming] { [] }
     func close() async {}

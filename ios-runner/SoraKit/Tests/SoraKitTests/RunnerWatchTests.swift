@@ -21,7 +21,12 @@ import Testing
     }
 
     @Test func theBackgroundPauses() async {
-        #expect(await heard(FakePhone(phases: [.background, .foreground])) == ["pause", "resume"])
+        #expect(await heard(FakePhone(phases: [.inactive, .foreground])) == ["pause", "resume"])
+    }
+
+    @Test func theBackgroundGivesMemoryBackUntilTheAppReturns() async {
+        let heard = await heard(FakePhone(phases: [.inactive, .background, .foreground]))
+        #expect(heard == ["pause", "pause", "warning 0", "budget 1200", "resume"])
     }
 
     @Test func budgetsDoNotOverflow() {
@@ -31,5 +36,8 @@ import Testing
         #expect(budget.bytes(probe: full) == 0)
         let silent = FakePhone(availableBytes: nil)
         #expect(budget.bytes(probe: silent) == 1_200)
+        // The system tells nothing, and warns all the same.
+        #expect(budget.bytes(probe: silent, pressure: .warning) == 400)
+        #expect(budget.bytes(probe: silent, pressure: .critical) == 400)
     }
 }

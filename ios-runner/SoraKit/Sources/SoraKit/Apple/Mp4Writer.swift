@@ -5,12 +5,17 @@ import Foundation
 
 /// Writes frames as H.264 into an MP4 file, which takes its name when it is whole.
 ///
-/// It is called from one thread at a time, the job's, so nothing here is locked.
+/// It is called from one thread at a time, the job's, so nothing here is locked. The app is paused in the background, where the
+/// system takes the encoder away from what is being written: that throws, and the video is decoded anew when it goes on.
 public final class Mp4Writer: VideoSink, @unchecked Sendable {
     private let target: URL
     private let unfinished: URL
     private let framesPerSecond: Double
     private var writing: Writing?
+    private var frameCount = 0
+
+    /// Of the times of frames, parts of a second.
+    private static let timescale = CMTimeScale(60_000)
 
     private struct Writing {
         let writer: AVAssetWriter
@@ -25,29 +30,40 @@ public final class Mp4Writer: VideoSink, @unchecked Sendable {
     }
 
     public func append(_ frames: [SoraFrame]) throws {
-        for frame in frames {
-            let writing = try self.writing ?? begin(width: Int(frame.widthPx()), height: Int(frame.heightPx()))
-            self.writing = writing
-            while !writing.input.isReadyForMoreMediaData {
-                if writing.writer.status == .failed { throw failure(of: writing.writer) }
-                Thread.sleep(forTimeInterval: 0.002)
-            }
-            let scale = CMTimeScale(60_000)
-            let time = CMTime(value: CMTimeValue(Double(frame.index()) * Double(scale) / framesPerSecond), timescale: scale)
-            guard writing.adaptor.append(try pixelBuffer(of: frame, from: writing.adaptor), withPresentationTime: time) else {
-                throw failure(of: writing.writer)
-            }
+        // The job's thread is Rust's, which lets go of no objects by itself.
+        for frame in frames { try autoreleasepool { try append(frame) } }
+    }
+
+    private func append(_ frame: SoraFrame) throws {
+        let writing = try self.writing ?? begin(width: Int(frame.widthPx()), height: Int(frame.heightPx()))
+        self.writing = writing
+        while !writing.input.isReadyForMoreMediaData {
+            guard writing.writer.status == .writing else { throw failure(of: writing.writer) }
+            Thread.sleep(forTimeInterval: 0.002)
         }
+        let buffer = try pixelBuffer(of: frame, from: writing.adaptor)
+        guard writing.adaptor.append(buffer, withPresentationTime: time(of: Int(frame.index()))) else {
+            throw failure(of: writing.writer)
+        }
+        frameCount = Int(frame.index()) + 1
+    }
+
+    /// When a frame begins.
+    private func time(of index: Int) -> CMTime {
+        let value = Double(index) * Double(Self.timescale) / framesPerSecond
+        return CMTime(value: CMTimeValue(value), timescale: Self.timescale)
     }
 
     public func finish() throws {
         guard let writing else { throw CocoaError(.fileWriteUnknown) }
         writing.input.markAsFinished()
+        // Otherwise the last frame has no length.
+        writing.writer.endSession(atSourceTime: time(of: frameCount))
         let done = DispatchSemaphore(value: 0)
         writing.writer.finishWriting { done.signal() }
         done.wait()
         guard writing.writer.status == .completed else { throw failure(of: writing.writer) }
-        _ = try FileManager.default.replaceItemAt(target, withItemAt: unfinished)
+        try FileManager.default.moveItem(at: unfinished, to: target)
     }
 
     public func abandon() {

@@ -15,40 +15,52 @@ public struct PhoneSurroundings: Surroundings {
                     data.contains(.critical) ? .critical : data.contains(.warning) ? .warning : .normal
                 continuation.yield(pressure)
             }
-            continuation.onTermination = { _ in source.cancel() }
+            // The system's warning to this app, whatever the machine's memory is like.
+            let observers = Observers()
+            observers.add(UIApplication.didReceiveMemoryWarningNotification) { continuation.yield(.warning) }
+            continuation.onTermination = { _ in
+                source.cancel()
+                observers.remove()
+            }
             source.activate()
         }
     }
 
     public func thermalLevels() -> AsyncStream<ThermalLevel> {
         AsyncStream { continuation in
-            let tell = { continuation.yield(ThermalLevel(ProcessInfo.processInfo.thermalState)) }
-            let reading = Task {
-                tell()
-                let changes = NotificationCenter.default.notifications(
-                    named: ProcessInfo.thermalStateDidChangeNotification)
-                for await _ in changes { tell() }
+            let tell: @Sendable () -> Void = {
+                continuation.yield(ThermalLevel(ProcessInfo.processInfo.thermalState))
             }
-            continuation.onTermination = { _ in reading.cancel() }
+            let observers = Observers()
+            observers.add(ProcessInfo.thermalStateDidChangeNotification, tell)
+            continuation.onTermination = { _ in observers.remove() }
+            tell()
         }
     }
 
     public func appPhases() -> AsyncStream<AppPhase> {
         AsyncStream { continuation in
-            let center = NotificationCenter.default
-            let leaving = Task {
-                let left = center.notifications(named: UIApplication.willResignActiveNotification)
-                for await _ in left { continuation.yield(.background) }
-            }
-            let returning = Task {
-                let returned = center.notifications(named: UIApplication.didBecomeActiveNotification)
-                for await _ in returned { continuation.yield(.foreground) }
-            }
-            continuation.onTermination = { _ in
-                leaving.cancel()
-                returning.cancel()
-            }
+            // Observed before this returns, and told by the thread that posts: so none is missed, and none overtakes another.
+            let observers = Observers()
+            observers.add(UIApplication.willResignActiveNotification) { continuation.yield(.inactive) }
+            observers.add(UIApplication.didEnterBackgroundNotification) { continuation.yield(.background) }
+            observers.add(UIApplication.didBecomeActiveNotification) { continuation.yield(.foreground) }
+            continuation.onTermination = { _ in observers.remove() }
         }
+    }
+}
+
+/// Closures that hear of notifications.
+private final class Observers: @unchecked Sendable {
+    // Added to before anybody else knows of it, and taken from once, when its stream ends.
+    private var tokens: [any NSObjectProtocol] = []
+
+    func add(_ name: Notification.Name, _ tell: @escaping @Sendable () -> Void) {
+        tokens.append(NotificationCenter.default.addObserver(forName: name, object: nil, queue: nil) { _ in tell() })
+    }
+
+    func remove() {
+        tokens.forEach(NotificationCenter.default.removeObserver)
     }
 }
 

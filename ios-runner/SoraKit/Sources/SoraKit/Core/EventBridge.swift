@@ -4,43 +4,46 @@ import Foundation
 ///
 /// The runner deletes saved work when `finished` returns. So whoever writes a video does it in `sink`, which is called on the
 /// job's own thread before the stream hears of anything: what throws there ends the job, and its work stays saved.
-final class EventBridge: JobListener, @unchecked Sendable {
-    // Both are set once, before the runner knows of the bridge, and are safe to use from its thread.
-    private let continuation: AsyncThrowingStream<VideoEvent, any Error>.Continuation
+///
+/// A slow reader holds up the video's decoding, and no frames pile up: a sink has taken them when it returns, and without one
+/// they are waited for until they are read.
+final class EventBridge: JobListener, Sendable {
+    private let queue: EventQueue
     private let sink: (any VideoSink)?
 
-    init(_ continuation: AsyncThrowingStream<VideoEvent, any Error>.Continuation, sink: (any VideoSink)?) {
-        self.continuation = continuation
+    init(_ queue: EventQueue, sink: (any VideoSink)?) {
+        self.queue = queue
         self.sink = sink
     }
 
     func progress(event: ProgressEvent) throws {
-        continuation.yield(.progress(event))
+        queue.add(.progress(event))
     }
 
     func preview(stepsDone: UInt32, frame: SoraFrame) throws {
-        continuation.yield(.preview(stepsDone: Int(stepsDone), frame: frame))
+        queue.add(.preview(stepsDone: Int(stepsDone), frame: frame))
     }
 
     func frames(frames: [SoraFrame]) throws {
-        try sink.map { sink in try asListenerError { try sink.append(frames) } }
-        continuation.yield(.frames(frames))
+        guard let sink else { return queue.addAndWait(.frames(frames)) }
+        try asListenerError { try sink.append(frames) }
+        if let last = frames.last { queue.add(.written(count: frames.count, last: last)) }
     }
 
     func finished(summary: VideoSummary) throws {
         try sink.map { sink in try asListenerError { try sink.finish() } }
-        continuation.yield(.finished(summary))
-        continuation.finish()
+        queue.add(.finished(summary))
+        queue.finish()
     }
 
     func failed(failure: JobFailure) throws {
         sink?.abandon()
-        continuation.finish(throwing: VideoError.failed(failure))
+        queue.finish(throwing: VideoError.failed(failure))
     }
 
     func cancelled() throws {
         sink?.abandon()
-        continuation.finish(throwing: VideoError.cancelled)
+        queue.finish(throwing: VideoError.cancelled)
     }
 
     private func asListenerError(_ work: () throws -> Void) throws {

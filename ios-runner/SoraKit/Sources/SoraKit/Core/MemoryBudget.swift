@@ -14,14 +14,14 @@ public struct MemoryBudget: Sendable, Equatable {
     }
 
     /// The budget of the runner: what the app has now, and what it can still get, less the reserve; under pressure half of what
-    /// could still be got, or none of it.
+    /// could still be got, or none of it. Where the system does not tell what is left, nothing is taken to be left under pressure.
     public func bytes(probe: some MemoryProbe, pressure: MemoryPressure = .normal) -> UInt64 {
         let footprint = probe.footprintBytes
-        guard let available = probe.availableBytes else { return mostBytes }
+        let available = probe.availableBytes
         let growth =
             switch pressure {
-            case .normal: available
-            case .warning: available / 2
+            case .normal: available ?? mostBytes
+            case .warning: (available ?? 0) / 2
             case .critical: UInt64(0)
             }
         let all = footprint.addingReportingOverflow(growth)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Which stage a video is in, as a profiler and a reader of screens want to hear it.
+/// Which stage one video is in, as a profiler wants to hear it.
 public struct StageFollower: Sendable {
     private let intervals: any StageIntervals
 
@@ -16,7 +16,7 @@ public struct StageFollower: Sendable {
         case .progress(.embedded), .progress(.resumed): intervals.entered("denoise")
         case .progress(.decoding): intervals.entered("decode")
         case .finished: intervals.entered(nil)
-        case .progress(.step), .preview, .frames: break
+        case .progress(.step), .preview, .frames, .written: break
         }
     }
 

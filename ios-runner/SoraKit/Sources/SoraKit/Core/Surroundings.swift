@@ -13,9 +13,9 @@ public enum MemoryPressure: Sendable, Equatable {
     case normal, warning, critical
 }
 
-/// Where the app is.
+/// Where the app is. It passes `inactive` on its way out.
 public enum AppPhase: Sendable, Equatable {
-    case foreground, background
+    case foreground, inactive, background
 }
 
 /// What happens around the app, as streams that go on for as long as they are read.

@@ -38,10 +38,13 @@ extension SoraRunnerProtocol {
         _ sink: (any VideoSink)?,
         _ begin: (any JobListener) async throws -> any SoraJobProtocol
     ) async throws -> Video {
-        let (events, continuation) = AsyncThrowingStream.makeStream(of: VideoEvent.self, throwing: (any Error).self)
-        let job = try await begin(EventBridge(continuation, sink: sink))
-        // Whoever reads the events needs the job; when the stream ends, or is dropped, it lets go of it.
-        continuation.onTermination = { _ in withExtendedLifetime(job) {} }
+        let queue = EventQueue()
+        let reader = EventReader(queue)
+        let job = try await begin(EventBridge(queue, sink: sink))
+        // Whoever reads the events needs the job; when the stream is dropped, it lets go of it.
+        let events = AsyncThrowingStream<VideoEvent, any Error>(unfolding: {
+            try await withExtendedLifetime(job) { reader }.next()
+        })
         return Video(job: job, events: events)
     }
 }

@@ -6,8 +6,10 @@ public enum VideoEvent: Sendable {
     case progress(ProgressEvent)
     /// Its first frame as it would be if it were finished after so many steps.
     case preview(stepsDone: Int, frame: SoraFrame)
-    /// Its next frames.
+    /// Its next frames, where no sink takes them. The video waits until this is read.
     case frames([SoraFrame])
+    /// The sink took so many frames more, the last of which is this one.
+    case written(count: Int, last: SoraFrame)
     /// All frames have come.
     case finished(VideoSummary)
 }

@@ -101,7 +101,7 @@ pub fn run(model: &ModelArguments) -> anyhow::Result<Outcome> {
             serde_json::to_string(&actix::System::new().block_on(runs)?)
         }
         ProcessTask::TimePart { task, iterations } => {
-            serde_json::to_string(&time_part(&task, dtype, &device, iterations)?)
+            serde_json::to_string(&time_part(&task, dtype, &device, iterations, || ())?)
         }
     };
     result(&found?);

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Compares the app's texts with its catalogue, Localizable.xcstrings: what Xcode does when it builds, on any machine.
+
+    strings.py            says what differs
+    strings.py --write    writes the catalogue anew; translations stay
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+APP = Path(__file__).resolve().parents[1] / "App"
+CATALOGUE = APP / "Resources" / "Localizable.xcstrings"
+
+# What takes a text to be translated as its first argument.
+CALLS = (
+    "Text|Button|Label|Section|Toggle|Picker|Stepper|Slider|TextField|LabeledContent|ProgressView|ShareLink|NavigationLink|"
+    r"Tab|ContentUnavailableView|Bytes|localized|\.navigationTitle|\.alert"
+)
+LITERAL = re.compile(rf'(?:^|[^\w.])(?:{CALLS})\("((?:[^"\\]|\\.)*)"', re.MULTILINE)
+# What a number is in a text; all else that is put in is a text itself.
+UNSIGNED = ("video.stepsDone", "video.steps")
+TEXTS = ("time", "golden.name", "timing.seconds", "Duration.")
+
+
+def key(literal):
+    """The key that SwiftUI looks for: what is put in becomes a place for it."""
+    found, at = "", 0
+    while (start := literal.find("\\(", at)) >= 0:
+        end, depth = start + 2, 1
+        while depth:
+            depth += {"(": 1, ")": -1}.get(literal[end], 0)
+            end += 1
+        inside = literal[start + 2 : end - 1]
+        place = "%@" if inside.startswith(TEXTS) else "%u" if inside in UNSIGNED else "%lld"
+        found, at = found + literal[at:start] + place, end
+    return found + literal[at:]
+
+
+def used():
+    texts = set()
+    for file in sorted((APP / "Sources").rglob("*.swift")):
+        # A literal with a quotation mark within what is put in would end early: there is none.
+        texts |= {key(literal) for literal in LITERAL.findall(file.read_text())}
+    # Addresses are examples, and the same in every language.
+    return {text for text in texts if "://" not in text and text != "0.0.0.0:9090" and text}
+
+
+def main():
+    catalogue = json.loads(CATALOGUE.read_text())
+    listed, wanted = set(catalogue["strings"]), used()
+    if "--write" in sys.argv:
+        catalogue["strings"] = {text: catalogue["strings"].get(text, {}) for text in sorted(wanted)}
+        CATALOGUE.write_text(json.dumps(catalogue, indent=2, ensure_ascii=False) + "\n")
+    elif listed != wanted:
+        sys.exit(f"strings.py: missing {sorted(wanted - listed)}, not used {sorted(listed - wanted)}")
+    print(f"strings.py: {len(wanted)} texts")
+
+
+main()
