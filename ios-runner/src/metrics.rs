@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
-use sora_telemetry::{MetricsPage, install, install_with_listener, names};
+use sora_telemetry::{MetricsPage, install, install_with_listener};
 
 use crate::error::RunnerError;
 
@@ -28,12 +28,4 @@ pub(crate) fn page(scrape: Option<SocketAddr>) -> Result<MetricsPage, RunnerErro
             Ok(page)
         }
     }
-}
-
-/// What the system says that this process takes, where it tells nobody but the process itself. Elsewhere the page has the
-/// system's figure already, and it replaces this one.
-pub(crate) fn report_resident_bytes(bytes: u64) {
-    // The name is telemetry's; the figure is a phone's alone.
-    #[allow(clippy::disallowed_macros)]
-    ::metrics::gauge!(names::PROCESS_RESIDENT_BYTES).set(bytes as f64);
 }

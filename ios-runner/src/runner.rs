@@ -240,7 +240,7 @@ impl SoraRunner {
 
     /// The system's figure of what the program takes, for the metrics: a phone tells its apps, and tells nobody else.
     pub fn report_footprint(&self, bytes: u64) {
-        metrics::report_resident_bytes(bytes);
+        sora_telemetry::record_resident_bytes(bytes);
     }
 
     /// Computes the golden cases of a folder on the runner's device, and compares the results with the reference's. The cases are

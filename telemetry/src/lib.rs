@@ -17,6 +17,7 @@ pub mod timeline;
 
 pub use exporter::{MetricsPage, TelemetryError, install, install_with_listener};
 pub use http::{record_http_request, record_server_queue};
+pub use process::record_resident_bytes;
 pub use pusher::{PushAddress, Pusher};
 pub use recorders::{
     ChannelMetrics, DenoiseMetrics, LoaderMetrics, MemoryMetrics, PreviewOutcome, PromptOutcome,
