@@ -31,10 +31,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// As [`replace`], and returns only when a power failure would leave the file there, too.
+/// As `replace`, and returns only when a power failure would leave the file there, too.
 ///
 /// # Errors
-/// As [`replace`].
+/// As `replace`.
 pub fn replace_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     let mut file = temporary_file(folder)?;
