@@ -65,11 +65,11 @@ def newest(page, prompt):
 
 
 def test_a_prompt_becomes_a_film_that_plays(page):
-    fill(page, PROMPT, {"steps": "200", "frames": "102", "seed": "7"})
+    fill(page, PROMPT, {"steps": "100", "frames": "51", "seed": "7"})
     # By keyboard alone.
     page.get_by_label("What the video shall show", exact=True).press("Control+Enter")
     card = newest(page, PROMPT)
-    expect(card.locator(".where")).to_contain_text(re.compile(r"denoising, step \d+ of 200"))
+    expect(card.locator(".where")).to_contain_text(re.compile(r"denoising, step \d+ of 100"))
     expect(card.locator(".still")).to_be_visible()
     expect(card.locator(".still")).to_have_attribute("alt", re.compile("^preview of"))
     # The view of the metrics knows rates from its second look on.
