@@ -6,9 +6,11 @@ use std::sync::Once;
 /// choice: below it are the tensors of a small model, which are computed too quickly to get zeroed pages each time; above it
 /// most of a large one's. With glibc's own rule, which moves the limit up to 32 MiB, two videos of 68 frames at 192x192
 /// took 0.27 GB more than with this.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 const OWN_PAGES_BYTES: i32 = 16 << 20;
 
 /// How much may stay free at the end of an arena for the allocations that come next. Our choice: two of the largest there.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT_FREE_BYTES: i32 = 2 * OWN_PAGES_BYTES;
 
 /// Has the allocator give large pieces back as soon as they are freed, for the whole process.
