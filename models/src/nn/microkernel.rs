@@ -159,12 +159,16 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
-        _mm512_setzero_ps, _mm512_storeu_ps,
+        _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     use super::Tile;
+
+    /// How many channels ahead vectors are fetched. Our choice, measured: with a tile of 8 rows a channel takes 12 cycles, so
+    /// they are on their way for as long as an outer cache takes.
+    const CHANNELS_AHEAD: usize = 24;
 
     /// The same loops for each width of vectors.
     macro_rules! tile_function {
@@ -182,6 +186,11 @@ mod x86 {
                     // SAFETY: the caller vouches for every channel.
                     let vectors =
                         unsafe { tile.vectors.as_ptr().add(channel * tile.channel_pitch) };
+                    for vector in 0..VECTORS {
+                        let ahead = CHANNELS_AHEAD * tile.channel_pitch + vector * $lanes;
+                        // It reads nothing, so the address may be anywhere.
+                        _mm_prefetch::<_MM_HINT_T0>(vectors.wrapping_add(ahead).cast());
+                    }
                     for &tap in tile.taps {
                         let mut values = [$zero(); VECTORS];
                         for vector in 0..VECTORS {

@@ -1,6 +1,7 @@
 //! Every primitive of the three networks, once. Faster paths belong behind these functions, not beside them.
 
 pub mod activation;
+mod aligned;
 pub mod attention;
 pub mod conv;
 pub mod embeddings;

@@ -1,6 +1,7 @@
 //! Attention over rows of values where they lie, on a CPU in f32, without ever holding all scores.
 
 use crate::nn::activation::exp;
+use crate::nn::aligned::AlignedValues;
 use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_width};
 use crate::nn::norm::rms_scale;
 use crate::nn::rope::RotaryTable;
@@ -64,17 +65,17 @@ pub(crate) struct AttentionScratch {
     /// One prepared vector.
     vector: Vec<f32>,
     /// Keys of one head, in panels `[head_size, keys of the panel]`.
-    keys: Vec<f32>,
+    keys: AlignedValues,
     /// Values of one head `[keys, head_size in whole vectors]`.
-    values: Vec<f32>,
+    values: AlignedValues,
     /// Queries of one tile `[head_size, rows]`.
     queries: Vec<f32>,
     /// Scores of one tile `[rows, keys in whole panels]`, then their exponentials.
-    scores: Vec<f32>,
+    scores: AlignedValues,
     /// The same, `[keys, rows]`.
     turned: Vec<f32>,
     /// Results of one tile `[rows, head_size in whole vectors]`.
-    mixed: Vec<f32>,
+    mixed: AlignedValues,
     /// Of each row of one tile.
     softmax: Vec<RunningSoftmax>,
 }
@@ -118,8 +119,8 @@ impl HeadAttention<'_> {
         let AttentionScratch { vector, keys: packed_keys, values: packed_values, .. } = scratch;
         vector.resize(size, 0.0);
         // What lies behind the last key, from whatever was here before, is computed with and thrown away.
-        packed_keys.resize(key_count.next_multiple_of(width) * size, 0.0);
-        packed_values.resize(key_count * padded_size, 0.0);
+        packed_keys.set_length(key_count.next_multiple_of(width) * size);
+        packed_values.set_length(key_count * padded_size);
         for index in 0..key_count {
             self.keys.prepare(keys.row(index, size), index, vector);
             let panel = &mut packed_keys[index / width * width * size..];
@@ -146,7 +147,7 @@ impl HeadAttention<'_> {
         let tile_rows = largest_tile(level).0;
         let padded_size = size.next_multiple_of(lanes(level));
         scratch.queries.resize(size * tile_rows, 0.0);
-        scratch.mixed.resize(padded_size * tile_rows, 0.0);
+        scratch.mixed.set_length(padded_size * tile_rows);
         for (tile, to) in to.chunks_mut(tile_rows * row_length).enumerate() {
             let rows = to.len() / row_length;
             scratch.queries.fill(0.0);
@@ -191,7 +192,7 @@ impl HeadAttention<'_> {
     ) {
         let (size, width) = (self.head_size, panel_width(level));
         let pitch = keys.next_multiple_of(width);
-        scratch.scores.resize(tile_rows * pitch, 0.0);
+        scratch.scores.set_length(tile_rows * pitch);
         for panel in 0..pitch / width {
             let left = keys - panel * width;
             Tile {

@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
+use crate::nn::aligned::AlignedValues;
 use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_rows, panel_width};
 use crate::nn::rows::with_values;
 use crate::nn::simd::{SimdLevel, vectorised};
@@ -28,7 +29,7 @@ pub(crate) enum Activation {
 pub(crate) struct PackedLinear {
     level: SimdLevel,
     /// For each panel of output features `[in_features, features of the panel]`.
-    panels: Vec<f32>,
+    panels: AlignedValues,
     /// Zeros where the map has none, and up to whole panels.
     bias: Vec<f32>,
     in_features: usize,
@@ -41,7 +42,7 @@ pub(crate) struct ProductScratch {
     /// Rows of the input, in tiles `[features, rows]`.
     packed: Vec<f32>,
     /// One tile of the result.
-    tile: Vec<f32>,
+    tile: AlignedValues,
 }
 
 impl PackedLinear {
@@ -68,7 +69,7 @@ impl PackedLinear {
             true => None,
             false => Some(weights.tensor("weight", (out_features, in_features))?),
         };
-        let mut panels = Vec::new();
+        let mut panels = AlignedValues::default();
         for first in (0..out_features).step_by(width) {
             let rows: Vec<u32> =
                 (first..out_features.min(first + width)).map(|row| row as u32).collect();
@@ -82,7 +83,7 @@ impl PackedLinear {
                 return Ok(None);
             }
             if panels.is_empty() {
-                panels = vec![0f32; padded * in_features];
+                panels = AlignedValues::zeros(padded * in_features);
             }
             let panel = &mut panels[first * in_features..][..width * in_features];
             with_values(&strip, |strip| turn(strip, in_features, panel, width))?;
@@ -145,7 +146,7 @@ impl PackedLinear {
         debug_assert_eq!(to.len(), rows * columns, "invariant: a place for each value");
         let blocks = self.in_features.div_ceil(BLOCK_FEATURES).max(1);
         let block = self.in_features.div_ceil(blocks);
-        scratch.tile.resize(largest_tile(self.level).0 * width, 0.0);
+        scratch.tile.set_length(largest_tile(self.level).0 * width);
         for first in (0..self.in_features).step_by(block) {
             let features = block.min(self.in_features - first);
             pack_rows(x, self.in_features, first, features, self.level, &mut scratch.packed);
