@@ -26,6 +26,8 @@ pub(super) struct Tile<'a> {
     pub(super) width: usize,
     /// Whether to add to the sums instead of replacing them.
     pub(super) add: bool,
+    /// What will be read soon and is not in a core's cache yet, or nothing: it is fetched meanwhile.
+    pub(super) next: &'a [f32],
 }
 
 /// Multiplications that are not worth another thread. Our choice: they take a core a few tenths of a millisecond.
@@ -67,6 +69,16 @@ pub(super) fn panel_width(level: SimdLevel) -> usize {
 pub(super) fn panel_rows(level: SimdLevel, left: usize) -> usize {
     const FEW: usize = 4;
     if left > FEW { largest_tile(level).0 } else { FEW }
+}
+
+/// Fetches what will be written in a while, so that writing does not wait for it.
+pub(super) fn fetch_to_write(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(x86::LINE_VALUES) {
+        x86::fetch_to_write(line);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 impl Tile<'_> {
@@ -159,9 +171,9 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        _MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     use super::Tile;
@@ -169,6 +181,15 @@ mod x86 {
     /// How many channels ahead vectors are fetched. Our choice, measured: with a tile of 8 rows a channel takes 12 cycles, so
     /// they are on their way for as long as an outer cache takes.
     const CHANNELS_AHEAD: usize = 24;
+
+    /// Values of a cache line.
+    pub(super) const LINE_VALUES: usize = 16;
+
+    /// Of a processor without a way to fetch for writing, this does nothing.
+    pub(super) fn fetch_to_write(line: &[f32]) {
+        // Every processor with SSE, which every one of 64 bits has, knows the instruction or passes over it.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
+    }
 
     /// The same loops for each width of vectors.
     macro_rules! tile_function {
@@ -182,13 +203,17 @@ mod x86 {
             pub(super) unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
                 let mut sums = [[$zero(); VECTORS]; ROWS];
                 let mut scalars = tile.scalars.as_ptr();
+                let mut next = tile.next.as_ptr();
+                let next_step = tile.next.len().div_ceil(tile.channels);
                 for channel in 0..tile.channels {
                     // SAFETY: the caller vouches for every channel.
                     let vectors =
                         unsafe { tile.vectors.as_ptr().add(channel * tile.channel_pitch) };
+                    // Fetching reads nothing, so the addresses may be anywhere.
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    next = next.wrapping_add(next_step);
                     for vector in 0..VECTORS {
                         let ahead = CHANNELS_AHEAD * tile.channel_pitch + vector * $lanes;
-                        // It reads nothing, so the address may be anywhere.
                         _mm_prefetch::<_MM_HINT_T0>(vectors.wrapping_add(ahead).cast());
                     }
                     for &tap in tile.taps {

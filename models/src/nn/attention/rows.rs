@@ -206,6 +206,7 @@ impl HeadAttention<'_> {
                 sums_pitch: pitch,
                 width: left.min(width).div_ceil(lanes(level)),
                 add: false,
+                next: &[],
             }
             .compute(level);
         }
@@ -235,6 +236,7 @@ impl HeadAttention<'_> {
                 sums_pitch: padded_size,
                 width,
                 add: first > 0,
+                next: &[],
             }
             .compute(level);
         }

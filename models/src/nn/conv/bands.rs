@@ -158,6 +158,7 @@ impl Convolution<'_> {
                         sums_pitch: positions,
                         width: vectors,
                         add: first > 0,
+                        next: &[],
                     };
                     tile.compute(level);
                 }

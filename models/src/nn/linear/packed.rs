@@ -4,7 +4,9 @@ use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 use crate::nn::aligned::AlignedValues;
-use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_rows, panel_width};
+use crate::nn::microkernel::{
+    ONE_TAP, Tile, fetch_to_write, lanes, largest_tile, panel_rows, panel_width,
+};
 use crate::nn::rows::with_values;
 use crate::nn::simd::{SimdLevel, vectorised};
 use crate::weights::Weights;
@@ -123,44 +125,51 @@ impl PackedLinear {
         scratch: &mut ProductScratch,
     ) {
         let (_, panels) = self.panels();
-        self.multiply_panels(x, activation, 0..panels, to, scratch);
+        let mut rows: Vec<_> = to.chunks_exact_mut(self.out_features).collect();
+        self.multiply_panels(x, activation, 0..panels, &mut rows, scratch);
     }
 
     /// The columns of some panels of [`PackedLinear::multiply`]. For each value the products are added in the order of
     /// the features, whatever rows and panels it is computed with.
     ///
     /// # Shapes
-    /// `x` `[rows, in_features]`, `to` `[rows, features of these panels]`.
+    /// `x` `[rows, in_features]`; each of the rows of `to` the features of these panels.
     pub(crate) fn multiply_panels(
         &self,
         x: &[f32],
         activation: Activation,
         panels: std::ops::Range<usize>,
-        to: &mut [f32],
+        to: &mut [&mut [f32]],
         scratch: &mut ProductScratch,
     ) {
-        let rows = x.len() / self.in_features;
         let width = panel_width(self.level);
         let first_column = panels.start * width;
-        let columns = self.out_features.min(panels.end * width) - first_column;
-        debug_assert_eq!(to.len(), rows * columns, "invariant: a place for each value");
         let blocks = self.in_features.div_ceil(BLOCK_FEATURES).max(1);
         let block = self.in_features.div_ceil(blocks);
         scratch.tile.set_length(largest_tile(self.level).0 * width);
+        let tiles = row_tiles(self.level, to.len()).count().max(1);
         for first in (0..self.in_features).step_by(block) {
             let features = block.min(self.in_features - first);
             pack_rows(x, self.in_features, first, features, self.level, &mut scratch.packed);
             let last = first + features == self.in_features;
+            let weights_of = |panel: usize| {
+                &self.panels[(panel * self.in_features + first) * width..][..features * width]
+            };
             for panel in panels.clone() {
-                let panel_weights =
-                    &self.panels[(panel * self.in_features + first) * width..][..features * width];
                 let column = panel * width - first_column;
-                let bias = &self.bias[panel * width..][..width.min(columns - column)];
-                for (row, tile_rows) in row_tiles(self.level, rows) {
+                let bias =
+                    &self.bias[panel * width..][..width.min(self.out_features - panel * width)];
+                // Weights come from memory, or from a cache far away: each tile fetches its part of the next panel.
+                let next = if panel + 1 < panels.end { weights_of(panel + 1) } else { &[] };
+                let mut parts_of_next = next.chunks((features * width).div_ceil(tiles));
+                for (row, tile_rows) in row_tiles(self.level, to.len()) {
+                    let last_row = to.len().min(row + tile_rows);
+                    let to = &mut to[row..last_row];
+                    to.iter().for_each(|to| fetch_to_write(&to[column..][..bias.len()]));
                     let tile = Tile {
                         scalars: &scratch.packed[row * features..][..tile_rows * features],
                         rows: tile_rows,
-                        vectors: panel_weights,
+                        vectors: weights_of(panel),
                         channels: features,
                         channel_pitch: width,
                         taps: ONE_TAP,
@@ -168,12 +177,11 @@ impl PackedLinear {
                         sums_pitch: width,
                         width: bias.len().div_ceil(lanes(self.level)),
                         add: false,
+                        next: parts_of_next.next().unwrap_or_default(),
                     };
                     tile.compute(self.level);
-                    let tile_rows = tile_rows.min(rows - row);
-                    let to = &mut to[row * columns + column..];
                     let finish = Finish { bias, activation, add: first > 0, last };
-                    finish.rows(&scratch.tile, width, tile_rows, to, columns);
+                    finish.rows(&scratch.tile, width, to, column);
                 }
             }
         }
@@ -191,28 +199,23 @@ struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    fn rows(&self, tile: &[f32], width: usize, rows: usize, to: &mut [f32], columns: usize) {
+    fn rows(&self, tile: &[f32], width: usize, to: &mut [&mut [f32]], column: usize) {
         vectorised(|| {
-            for row in 0..rows {
-                let sums = &tile[row * width..][..self.bias.len()];
-                let to = &mut to[row * columns..][..self.bias.len()];
+            for (to, sums) in to.iter_mut().zip(tile.chunks_exact(width)) {
+                let to = &mut to[column..][..self.bias.len()];
                 match self.add {
                     true => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum),
-                    false => to.copy_from_slice(sums),
+                    false => to.copy_from_slice(&sums[..self.bias.len()]),
                 }
                 if !self.last {
                     continue;
                 }
+                let pairs = to.iter_mut().zip(self.bias);
                 match self.activation {
-                    Activation::None => {
-                        to.iter_mut().zip(self.bias).for_each(|(to, bias)| *to += bias);
-                    }
-                    Activation::Gelu => {
-                        let pairs = to.iter_mut().zip(self.bias);
-                        pairs.for_each(|(to, bias)| {
-                            *to = crate::nn::activation::gelu_value(*to + bias)
-                        });
-                    }
+                    Activation::None => pairs.for_each(|(to, bias)| *to += bias),
+                    Activation::Gelu => pairs.for_each(|(to, bias)| {
+                        *to = crate::nn::activation::gelu_value(*to + bias);
+                    }),
                 }
             }
         });

@@ -4,20 +4,18 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 use rayon::prelude::*;
 
 use super::packed::{Activation, PackedLinear, ProductScratch};
-use crate::nn::microkernel::PRODUCTS_ON_ONE_THREAD;
+use crate::nn::microkernel::{PRODUCTS_ON_ONE_THREAD, largest_tile};
 use crate::nn::rows::values_in_order;
 use crate::nn::scratch::ScratchPool;
+use crate::nn::simd::SimdLevel;
 
 /// Rows that a thread multiplies at a time. Our choice: as many as an inner cache holds beside a panel of weights, so that
 /// weights are fetched as rarely as possible.
 const BLOCK_ROWS: usize = 192;
 
-/// With fewer rows for each thread, they share the columns instead. Our choice: above it, a product takes longer than
-/// fetching its weights.
-const FEW_ROWS: usize = 48;
-
-/// A share is so many rows, or a multiple: whole tiles of every kind of processor.
-const ROWS_OF_TILES: usize = 24;
+/// With fewer rows for each thread, they share the columns instead, so that weights are fetched once in all. Our choice,
+/// measured with the largest matrices: with more rows, they no longer stay in a core's cache while all weights pass them.
+const FEW_ROWS: usize = 192;
 
 /// A linear layer on a tensor in f32 on a CPU, whose last axis it maps.
 pub(super) struct Product<'a> {
@@ -77,32 +75,27 @@ impl Product<'_> {
         result
     }
 
-    /// Each thread multiplies all rows with its share of the panels: weights are fetched once, which is what takes the time
-    /// with few rows.
+    /// Each thread multiplies all rows with its share of the panels.
     fn by_columns(&self, x: &[f32], threads: usize, result: &mut [f32]) {
-        let outputs = self.linear.out_features();
         let (width, panels) = self.linear.panels();
         let share = panels.div_ceil(threads);
-        let shares: Vec<_> = (0..panels).step_by(share).collect();
-        let parts = shares.into_par_iter().with_max_len(1).map(|first| {
-            let columns = first * width..outputs.min((first + share) * width);
-            let mut part = vec![0f32; result.len() / outputs * columns.len()];
-            let panels = first..panels.min(first + share);
-            let mut scratch = ProductScratch::default();
-            self.linear.multiply_panels(x, Activation::None, panels, &mut part, &mut scratch);
-            (columns, part)
-        });
-        for (columns, part) in parts.collect::<Vec<_>>() {
-            let rows = part.chunks_exact(columns.len());
-            for (to, part) in result.chunks_exact_mut(outputs).zip(rows) {
-                to[columns.clone()].copy_from_slice(part);
-            }
+        let mut parts: Vec<_> = (0..panels)
+            .step_by(share)
+            .map(|first| (first..panels.min(first + share), Vec::new()))
+            .collect();
+        for row in result.chunks_exact_mut(self.linear.out_features()) {
+            let columns = row.chunks_mut(share * width);
+            parts.iter_mut().zip(columns).for_each(|((_, rows), columns)| rows.push(columns));
         }
+        parts.into_par_iter().with_max_len(1).for_each(|(panels, mut rows)| {
+            let mut scratch = ProductScratch::default();
+            self.linear.multiply_panels(x, Activation::None, panels, &mut rows, &mut scratch);
+        });
     }
 }
 
-/// Rows of each of the shares that threads take: about as many for each, and no more than [`BLOCK_ROWS`].
+/// Rows of each of the shares that threads take: whole tiles, about as many for each thread, and no more than [`BLOCK_ROWS`].
 pub(crate) fn rows_of_a_share(rows: usize, threads: usize) -> usize {
     let shares = rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads);
-    rows.div_ceil(shares).next_multiple_of(ROWS_OF_TILES)
+    rows.div_ceil(shares).next_multiple_of(largest_tile(SimdLevel::best()).0)
 }

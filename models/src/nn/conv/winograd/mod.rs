@@ -187,6 +187,7 @@ impl WinogradConvolution<'_> {
                         sums_pitch: pitch,
                         width: width.min(vectors - vector),
                         add: false,
+                        next: &[],
                     }
                     .compute(level);
                 }
