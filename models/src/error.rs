@@ -14,7 +14,7 @@ pub enum ErrorKind {
     BadInput,
     /// A model file is missing, unreadable, truncated or not what its config says.
     BadModel,
-    /// The chosen device does not exist or is not compiled in.
+    /// The chosen device does not exist, is not compiled in, or fails.
     Device,
     /// A tensor operation failed, or produced values that are not finite.
     Compute,
@@ -156,7 +156,40 @@ impl ModelError {
             | Self::TensorShape { .. }
             | Self::CheckpointMismatch { .. } => ErrorKind::BadModel,
             Self::Device { .. } => ErrorKind::Device,
+            Self::Compute(cause) if is_of_device(cause) => ErrorKind::Device,
             Self::NotFinite { .. } | Self::Panicked { .. } | Self::Compute(_) => ErrorKind::Compute,
         }
+    }
+}
+
+/// Whether the device failed, such as a GPU that is out of memory or gone, and not what was asked of it.
+fn is_of_device(cause: &candle_core::Error) -> bool {
+    use candle_core::Error;
+    match cause {
+        // Candle wraps what its backends for GPUs say when they are waited for; the CPU's wraps nothing that we call.
+        Error::Cuda(_) | Error::Metal(_) | Error::Wrapped(_) => true,
+        Error::WithPath { inner, .. }
+        | Error::WithBacktrace { inner, .. }
+        | Error::Context { inner, .. } => is_of_device(inner),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_while_it_computes_is_told_from_what_it_computes() {
+        let kind = |cause: Error| ModelError::from(cause).kind();
+        let lost = || Error::Cuda("an illegal memory access was encountered".into());
+        assert_eq!(kind(lost()), ErrorKind::Device);
+        assert_eq!(kind(lost().context("in a block").with_path("weights")), ErrorKind::Device);
+        assert_eq!(kind(Error::wrap("out of memory")), ErrorKind::Device);
+        let own = Error::UnexpectedNumberOfDims { expected: 4, got: 3, shape: (1, 2, 3).into() };
+        assert_eq!(kind(own.context("in a block")), ErrorKind::Compute);
+        assert_eq!(kind(Error::msg("no such offset")), ErrorKind::Compute);
     }
 }

@@ -184,6 +184,7 @@ mod tests {
         crate::record_prompt_left();
         crate::record_preview(PreviewOutcome::Skipped);
         crate::record_server_queue(7);
+        crate::record_server_trouble(true);
         let route = "/v1/videos/{id}";
         crate::record_http_request(route, "GET", 404, Duration::from_millis(2));
     }
@@ -210,6 +211,7 @@ mod tests {
             "sora_prompt_first_step_seconds_sum 2",
             "sora_queue_depth_prompts 4",
             "sora_graph_prompts 1",
+            "sora_server_trouble 1",
             // Nothing was refused, and that is told, too.
             "sora_prompts_total{outcome=\"refused\"} 0",
             "sora_http_requests_total{route=\"/v1/videos/{id}\",method=\"GET\",status=\"404\"} 1",

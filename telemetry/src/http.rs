@@ -1,4 +1,4 @@
-//! What a server counts of its requests.
+//! What a server counts of its requests and its queue, and whether it can work.
 
 #![allow(clippy::disallowed_macros)]
 
@@ -35,4 +35,9 @@ pub fn record_http_request(
 /// So many prompts are on the server's disk and wait for their turn.
 pub fn record_server_queue(prompts: usize) {
     gauge!(names::SERVER_QUEUE_PROMPTS).set(prompts as f64);
+}
+
+/// The server can make no video at the moment, or can again.
+pub fn record_server_trouble(is_in_trouble: bool) {
+    gauge!(names::SERVER_TROUBLE).set(f64::from(u8::from(is_in_trouble)));
 }

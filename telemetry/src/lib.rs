@@ -16,7 +16,7 @@ pub mod samples;
 pub mod timeline;
 
 pub use exporter::{MetricsPage, TelemetryError, install, install_with_listener};
-pub use http::{record_http_request, record_server_queue};
+pub use http::{record_http_request, record_server_queue, record_server_trouble};
 pub use process::record_resident_bytes;
 pub use pusher::{PushAddress, Pusher};
 pub use recorders::{

@@ -154,6 +154,8 @@ metrics! {
     HTTP_REQUEST_SECONDS = "sora_http_request_seconds": TIMES, [LABEL_ROUTE, LABEL_METHOD];
     /// Prompts that the server has on disk and that wait for their turn.
     SERVER_QUEUE_PROMPTS = "sora_server_queue_prompts": GAUGE, [];
+    /// 1 while the server can make no video for want of its disk, its weights or its device, else 0.
+    SERVER_TROUBLE = "sora_server_trouble": GAUGE, [];
 
     /// 1, labelled with the version that runs.
     BUILD_INFO = "sora_build_info": GAUGE, [LABEL_VERSION];
@@ -183,8 +185,9 @@ mod tests {
 
     use super::*;
 
-    /// Base units, and what is counted instead where there is no unit.
-    const UNITS: &[&str] = &["_seconds", "_bytes", "_ratio", "_items", "_prompts", "_info"];
+    /// Base units, and what is counted or is 0 or 1 instead where there is no unit.
+    const UNITS: &[&str] =
+        &["_seconds", "_bytes", "_ratio", "_items", "_prompts", "_info", "_trouble"];
 
     #[test]
     fn names_follow_the_grammar() {

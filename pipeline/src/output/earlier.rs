@@ -1,6 +1,7 @@
 //! What earlier runs left where videos go.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use sora_actors::messages::GenerationRequest;
@@ -48,8 +49,11 @@ impl OutputTarget {
         let made = (self.video.exists() && self.sidecar_is_own())
             .then(|| MadeVideo::read(&self.sidecar))
             .flatten();
-        let path = self.saved_job();
-        let saved = if path.exists() { Some(SavedJob::load(&path)?) } else { None };
+        let saved = match SavedJob::load(&self.saved_job()) {
+            Ok(saved) => Some(saved),
+            Err(SavedJobError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+            Err(cause) => return Err(cause),
+        };
         Ok(match (saved, made) {
             (Some(saved), Some(made)) if saved.is_of(&made) => Earlier::Finished(Box::new(made)),
             (Some(saved), _) => Earlier::Saved(Box::new(saved)),

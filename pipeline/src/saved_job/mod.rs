@@ -8,7 +8,7 @@ pub mod exact_json;
 mod file;
 mod journal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -25,7 +25,7 @@ fn request() -> GenerationRequest {
     }
 }
 
-fn saved() -> SavedJob {
+pub(crate) fn saved() -> SavedJob {
     let latent = Latent {
         format_version: Latent::FORMAT_VERSION,
         shape: [2, 1, 2, 3],

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use sora_actors::PreviewRequester;
 use sora_actors::messages::VideoChunk;
+use sora_telemetry::record_server_trouble;
 use tokio::sync::{Notify, watch};
 use utoipa::ToSchema;
 
@@ -77,6 +78,28 @@ struct LiveVideo {
     latest_picture: Option<Arc<VideoChunk>>,
 }
 
+/// What of the server can be in trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Taking videos up and making them.
+    Making,
+    /// Noting down what came of them.
+    Noting,
+}
+
+/// Why a part does not work at the moment.
+#[derive(Debug, Default)]
+struct Troubles {
+    making: Option<&'static str>,
+    noting: Option<&'static str>,
+}
+
+impl Troubles {
+    fn first(&self) -> Option<&'static str> {
+        self.making.or(self.noting)
+    }
+}
+
 /// All videos in the graph, and the queue's changes.
 pub struct LiveVideos {
     videos: Mutex<HashMap<VideoId, LiveVideo>>,
@@ -85,8 +108,7 @@ pub struct LiveVideos {
     /// Wakes the one who takes videos out of the queue.
     wake: Notify,
     stopping: watch::Sender<bool>,
-    /// Why no video can be made at the moment.
-    trouble: watch::Sender<Option<&'static str>>,
+    troubles: Mutex<Troubles>,
 }
 
 /// The dispatcher's end of a video in the graph; with it, the video leaves the list.
@@ -104,7 +126,7 @@ impl LiveVideos {
             changes: watch::Sender::new(0),
             wake: Notify::new(),
             stopping: watch::Sender::new(false),
-            trouble: watch::Sender::new(None),
+            troubles: Mutex::default(),
         }
     }
 
@@ -170,14 +192,19 @@ impl LiveVideos {
         self.wake.notified().await;
     }
 
-    /// Says why no video can be made at the moment, or that videos are made again.
-    pub fn set_trouble(&self, trouble: Option<&'static str>) {
-        self.trouble.send_replace(trouble);
+    /// Says why a part does not work at the moment, or that it works again.
+    pub fn set_trouble(&self, part: Part, trouble: Option<&'static str>) {
+        let mut troubles = self.troubles();
+        match part {
+            Part::Making => troubles.making = trouble,
+            Part::Noting => troubles.noting = trouble,
+        }
+        record_server_trouble(troubles.first().is_some());
     }
 
     /// Why no video can be made at the moment.
     pub fn trouble(&self) -> Option<&'static str> {
-        *self.trouble.borrow()
+        self.troubles().first()
     }
 
     /// Tells everybody that the server is stopping.
@@ -194,6 +221,10 @@ impl LiveVideos {
     pub async fn stopping(&self) {
         // The sender is this object's own, so it is there.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn videos(&self) -> MutexGuard<'_, HashMap<VideoId, LiveVideo>> {
@@ -267,6 +298,20 @@ mod tests {
         }
         assert_eq!(last, 99);
         assert_eq!(Progress { steps: 0, num_frames: 0, ..progress }.percent(), 85);
+    }
+
+    #[test]
+    fn a_part_that_works_does_not_hide_another_one_s_trouble() {
+        let live = LiveVideos::new();
+        live.set_trouble(Part::Making, Some("no weights"));
+        live.set_trouble(Part::Noting, Some("no disk"));
+        live.set_trouble(Part::Noting, None);
+        assert_eq!(live.trouble(), Some("no weights"));
+        live.set_trouble(Part::Noting, Some("no disk"));
+        live.set_trouble(Part::Making, None);
+        assert_eq!(live.trouble(), Some("no disk"));
+        live.set_trouble(Part::Noting, None);
+        assert_eq!(live.trouble(), None);
     }
 
     #[actix::test]

@@ -25,7 +25,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use sora_models::bundle::GenerationConfig;
-use sora_telemetry::MetricsPage;
+use sora_telemetry::{MetricsPage, PromptOutcome};
 
 use crate::PipelineHandle;
 use crate::request_settings::default_request;
@@ -175,7 +175,9 @@ impl Server {
         let store = Store::open(&folder.database())?;
         let fingerprint = format!("{} {} {}", model.fingerprint, compute.device, compute.dtype);
         if settings.abandon_foreign {
-            store.abandon_foreign(&fingerprint, clock::now()).await?;
+            for created_at in store.abandon_foreign(&fingerprint, clock::now()).await? {
+                meter::count_video(PromptOutcome::Failed, created_at);
+            }
         }
         let videos = store.foreign(&fingerprint).await?;
         if videos > 0 {

@@ -140,6 +140,38 @@ def test_videos_that_are_deleted_elsewhere_leave_the_page(page, server):
     expect(card).to_have_count(0)
 
 
+def test_older_videos_are_shown_although_the_last_one_of_the_list_is_deleted(browser, tmp_path):
+    from sora_server import SoraServer
+
+    with SoraServer(tmp_path / "data") as server:
+        for number in range(45):
+            status, video = server.call("POST", "/v1/videos", {"prompt": f"dot number {number}", **LONG})
+            assert status == 200, video
+            server.call("POST", f"/v1/videos/{video['id']}/cancel")
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(server.url)
+        cards = page.locator(".card")
+        expect(cards).to_have_count(20)
+        page.once("dialog", lambda dialog: dialog.accept())
+        newest(page, "dot number 25").get_by_role("button", name="Delete").click()
+        expect(newest(page, "dot number 25")).to_have_count(0)
+        # The list tops itself up.
+        expect(newest(page, "dot number 24")).to_be_visible()
+        page.get_by_role("button", name="Show older ones").click()
+        expect(cards).to_have_count(40)
+        # Elsewhere, where the page does not look by itself.
+        assert server.call("DELETE", f"/v1/videos/{cards.last.get_attribute('data-id')}")[0] == 200
+        page.get_by_role("button", name="Show older ones").click()
+        expect(cards).to_have_count(43)
+        expect(newest(page, "dot number 0")).to_be_visible()
+        expect(page.locator("#notice")).to_be_hidden()
+        expect(page.locator("#older")).to_be_hidden()
+        context.close()
+        assert server.stop() == 0
+
+
 def test_a_video_is_cancelled_and_deleted(page):
     prompt = "a cyan ball growing"
     fill(page, prompt, LONG)

@@ -23,6 +23,16 @@ fn entries(data: &Path) -> Vec<String> {
     names
 }
 
+/// A save that was under way when its folder went cannot tidy up after itself.
+fn remove_half_written(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "partial") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 fn is_denoised_for_a_while(video: &serde_json::Value) -> bool {
     video["progress"].as_u64() > Some(10)
 }
@@ -126,12 +136,59 @@ fn a_disk_that_fails_for_a_while_fails_no_video() {
         let video = server.get(&format!("/v1/videos/{id}")).video();
         assert!(video["status"] == "queued" || video["status"] == "in_progress", "{video}");
     }
+    remove_half_written(&away);
     fs::rename(&away, &videos).unwrap();
     for id in &ids {
         assert!(server.bytes(id) == expected, "{id} has other bytes");
     }
     until(|| (server.get("/readyz").status == 200).then_some(()));
     assert_eq!(entries(&data).len(), 4 * ids.len(), "{:?}", entries(&data));
+}
+
+/// Keeps a server from writing to its database for as long as it is there.
+fn locked(data: &Path) -> rusqlite::Connection {
+    let other = rusqlite::Connection::open(data.join("videos.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+fn tells_of_its_disk(server: &TestServer) {
+    let not_ready = || Some(server.get("/readyz")).filter(|answer| answer.status == 503);
+    let told = until(not_ready).json()["error"]["message"].as_str().unwrap().to_string();
+    assert!(told.contains("disk"), "{told}");
+    let page = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(page.contains("\nsora_server_trouble 1\n"), "{page}");
+}
+
+fn is_ready_again(server: &TestServer) {
+    until(|| (server.get("/readyz").status == 200).then_some(()));
+}
+
+#[test]
+fn a_database_that_refuses_for_a_while_is_told_of_and_fails_no_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = TestServer::start(&data, &[]);
+    let id = server.create(&small("a red circle", STEPS));
+    server.wait(&id, is_denoised_for_a_while);
+    // That it is finished cannot be noted.
+    let lock = locked(&data);
+    tells_of_its_disk(&server);
+    drop(lock);
+    assert!(!server.bytes(&id).is_empty());
+    is_ready_again(&server);
+    let id = server.create(&small("a blue square", STEPS));
+    server.wait(&id, is_denoised_for_a_while);
+    server.kill();
+    // That it is taken up again cannot be noted.
+    let lock = locked(&data);
+    let server = TestServer::start(&data, &[]);
+    tells_of_its_disk(&server);
+    let video = server.get(&format!("/v1/videos/{id}")).video();
+    assert_eq!((&video["status"], &video["progress"]), (&"in_progress".into(), &0.into()));
+    drop(lock);
+    assert!(!server.bytes(&id).is_empty());
+    is_ready_again(&server);
 }
 
 /// Waits for something.

@@ -1,5 +1,6 @@
 //! The files of a finished video.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use actix_files::NamedFile;
@@ -66,7 +67,12 @@ pub(super) async fn content(
     };
     let file = NamedFile::open(&path).map_err(|cause| {
         tracing::error!(%id, %cause, "the file of a finished video cannot be read");
-        ApiError::new(StatusCode::NOT_FOUND, "file_not_found", "The video's file is gone.")
+        match cause.kind() {
+            ErrorKind::NotFound => {
+                ApiError::new(StatusCode::NOT_FOUND, "file_not_found", "The video's file is gone.")
+            }
+            _ => ApiError::busy("storage_unavailable", "The server cannot read the video's file."),
+        }
     })?;
     let mut response = file.set_content_disposition(disposition).into_response(&request);
     // It never changes, but it is its owner's alone.

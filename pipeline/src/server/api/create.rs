@@ -196,7 +196,8 @@ async fn submit(
 
 /// Puts a video on the disk and wakes whoever makes it. A seed that the server chose is another one each time.
 async fn accept(video: NewVideo, is_seed_chosen: bool, state: Data<ApiState>) -> ApiResult {
-    let record = match state.store.accept(video.clone(), state.limits.queue).await? {
+    let accepted = state.store.accept(video.clone(), state.limits.queue).await;
+    let record = match accepted.inspect_err(|_| record_refusal())? {
         Acceptance::Accepted(record) => {
             if state.log_prompts {
                 tracing::info!(id = %record.id, prompt = %record.request.prompt, "accepted");

@@ -20,7 +20,7 @@ pub(super) enum Failure {
 /// What the server lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Work or videos cannot be written, or not as fast as they come.
+    /// Work or videos cannot be read or written, or not as fast as they come.
     Disk,
     /// Weights cannot be read.
     Model,
@@ -32,7 +32,7 @@ impl Fault {
     /// What those are told who ask whether videos are made.
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Disk => "The server cannot write to its disk and tries again.",
+            Self::Disk => "The server cannot use its disk and tries again.",
             Self::Model => "The server cannot read the model's files and tries again.",
             Self::Device => "The server's device for computing fails, and it tries again.",
         }
@@ -47,6 +47,11 @@ pub fn cancelled() -> VideoError {
 /// What clients are told of a video that ends each process that works on it.
 pub(super) fn crashed() -> VideoError {
     VideoError::new("crashed", "The server ended each time when it worked on this video.")
+}
+
+/// What clients are told of a video at which the device fails each time, though it makes others.
+pub(super) fn refused_by_device() -> VideoError {
+    VideoError::new("compute", "Computing the video failed on the server's device each time.")
 }
 
 /// A stage failed the video.
@@ -123,6 +128,8 @@ mod tests {
         let gone = ModelError::Io { file: "weights".into(), source: full() };
         assert_eq!(failed(JournalError::new(full())), Failure::OfServer(Fault::Disk));
         assert_eq!(failed(gone), Failure::OfServer(Fault::Model));
+        let lost = candle_core::Error::Cuda("the device is lost".into());
+        assert_eq!(failed(ModelError::from(lost)), Failure::OfServer(Fault::Device));
         let path = || "video.mp4".into();
         let written = |cause: OutputError| of_writing(VideoId::random().unwrap(), &cause);
         let not_writable = OutputError::NotWritable { path: path(), source: full() };

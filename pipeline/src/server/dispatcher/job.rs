@@ -154,10 +154,14 @@ async fn work(
         Some(Start::Finished(sha256)) => return WorkEnd::Made(sha256),
         Some(Start::At(checkpoint)) => Some(checkpoint),
         Some(Start::Afresh) => None,
+        Some(Start::Unreadable) => return WorkEnd::Held(Fault::Disk),
         None => return WorkEnd::Failed(failure::of_panic(record.id)),
     };
     let order = match &checkpoint {
-        Some(checkpoint) => JobOrder::resume(checkpoint.clone()),
+        Some(checkpoint) => {
+            journal.goes_on_from(checkpoint);
+            JobOrder::resume(checkpoint.clone())
+        }
         None => JobOrder::from(record.request.clone()),
     };
     // What became of a video is counted here, from when it was accepted.
@@ -201,7 +205,7 @@ async fn work(
             tracing::error!(id = %record.id, "the graph forgot a video");
             return WorkEnd::GraphDied;
         };
-        if !is_cleared && journal.has_saved() {
+        if !is_cleared && journal.has_progressed() {
             is_cleared = true;
             if let Err(cause) = dispatcher.store.progressed(record.id).await {
                 // It only stays suspected for longer.

@@ -3,7 +3,8 @@
 //! A video can end the process, as when it takes more memory than the system has. All that were in the graph with it look
 //! alike to the next process. So a video that was taken up several times without any work on it being saved is made alone,
 //! where another end of the process is its own doing, and at last not at all. Any save clears it of suspicion, and so does
-//! a process that ends in order.
+//! a process that ends in order. Each process makes another video first, if one waits: so those are made, too, however
+//! often a suspect ends the process.
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,7 @@ const ALONE_AFTER: u32 = 2;
 
 /// After so many a video fails. Our choice: far more than chance explains. It was alone in nearly all of them, and nothing of it
 /// was saved in any. A healthy video whose process is killed every few seconds got to six in a row before its first save;
-/// and others lose nothing meanwhile, since they go first.
+/// and others are made meanwhile, since each process makes one of them first.
 const MOST_ATTEMPTS: u32 = 50;
 
 /// Who is next.
@@ -40,12 +41,14 @@ pub(super) struct Line {
     again: VecDeque<VideoRecord>,
     /// Whether what is in the graph must be there alone.
     is_alone: bool,
+    /// Whether this process made a video.
+    has_made: bool,
 }
 
 impl Line {
     /// Of what an earlier process began.
     pub(super) fn new(begun: Vec<VideoRecord>) -> Self {
-        Self { begun: begun.into(), again: VecDeque::new(), is_alone: false }
+        Self { begun: begun.into(), again: VecDeque::new(), is_alone: false, has_made: false }
     }
 
     /// A video is to be tried again.
@@ -53,8 +56,18 @@ impl Line {
         self.again.push_back(record);
     }
 
-    /// Who is next, with so many in the graph.
-    pub(super) fn next(&mut self, in_graph: usize) -> Turn {
+    /// What an earlier process began was not taken up after all.
+    pub(super) fn put_back_begun(&mut self, record: VideoRecord) {
+        self.begun.push_front(record);
+    }
+
+    /// A video was made.
+    pub(super) fn made(&mut self) {
+        self.has_made = true;
+    }
+
+    /// Who is next, with so many in the graph; `is_queue_empty` where it is known that nobody waits there.
+    pub(super) fn next(&mut self, in_graph: usize, is_queue_empty: bool) -> Turn {
         if in_graph == 0 {
             self.is_alone = false;
         } else if self.is_alone {
@@ -64,8 +77,13 @@ impl Line {
             let is_next = |record: &VideoRecord| (record.attempts >= ALONE_AFTER) == suspects;
             let again = self.again.iter().position(is_next);
             let begun = self.begun.iter().position(is_next);
-            if suspects && in_graph > 0 && (again.is_some() || begun.is_some()) {
-                return Turn::Wait;
+            if suspects && (again.is_some() || begun.is_some()) {
+                if !(self.has_made || is_queue_empty) {
+                    return Turn::Queue;
+                }
+                if in_graph > 0 {
+                    return Turn::Wait;
+                }
             }
             if let Some(record) = again.and_then(|place| self.again.remove(place)) {
                 self.is_alone = suspects;
@@ -98,13 +116,31 @@ mod tests {
     fn those_that_may_have_ended_a_process_go_last_and_alone() {
         let [suspect, innocent] = [2, 1].map(attempted);
         let mut line = Line::new(vec![suspect.clone(), innocent.clone()]);
-        assert_eq!(line.next(0), Turn::Begun(innocent.clone()));
-        assert_eq!(line.next(1), Turn::Wait, "the graph is not empty");
-        assert_eq!(line.next(0), Turn::Begun(suspect.clone()));
+        assert_eq!(line.next(0, true), Turn::Begun(innocent.clone()));
+        assert_eq!(line.next(1, true), Turn::Wait, "the graph is not empty");
+        assert_eq!(line.next(0, true), Turn::Begun(suspect.clone()));
         line.put_back(innocent.clone());
-        assert_eq!(line.next(1), Turn::Wait, "the suspect is there alone");
-        assert_eq!(line.next(0), Turn::Again(innocent));
-        assert_eq!(line.next(1), Turn::Queue);
+        assert_eq!(line.next(1, true), Turn::Wait, "the suspect is there alone");
+        assert_eq!(line.next(0, true), Turn::Again(innocent.clone()));
+        assert_eq!(line.next(1, false), Turn::Queue);
+        line.put_back_begun(suspect.clone());
+        line.put_back_begun(innocent.clone());
+        assert_eq!(line.next(0, true), Turn::Begun(innocent));
+        assert_eq!(line.next(0, true), Turn::Begun(suspect));
+    }
+
+    #[test]
+    fn who_ends_every_process_keeps_nobody_in_the_queue_from_being_made() {
+        let suspect = attempted(ALONE_AFTER);
+        let mut line = Line::new(vec![suspect.clone()]);
+        for in_graph in 0..3 {
+            assert_eq!(line.next(in_graph, false), Turn::Queue, "{in_graph}");
+        }
+        line.made();
+        assert_eq!(line.next(1, false), Turn::Wait, "it gets its turn although others wait");
+        assert_eq!(line.next(0, false), Turn::Begun(suspect.clone()));
+        // Where nobody waits, there is nothing to make before it.
+        assert_eq!(Line::new(vec![suspect.clone()]).next(0, true), Turn::Begun(suspect));
     }
 
     #[test]
@@ -116,11 +152,11 @@ mod tests {
                 _ => Turn::Crashed(video.clone()),
             };
             let mut line = Line::new(vec![video]);
-            assert_eq!(line.next(0), expected, "{attempts}");
+            assert_eq!(line.next(0, true), expected, "{attempts}");
         }
         // Held up by the server's own failures, it is tried as often as it takes.
         let mut line = Line::new(Vec::new());
         line.put_back(attempted(MOST_ATTEMPTS + 1));
-        assert!(matches!(line.next(0), Turn::Again(_)));
+        assert!(matches!(line.next(0, true), Turn::Again(_)));
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Start {
     At(Arc<JobCheckpoint>),
     /// Nothing usable is there.
     Afresh,
+    /// The disk refuses to read what is there, and may not do so later.
+    Unreadable,
 }
 
 /// What must fit what was left.
@@ -32,7 +34,8 @@ pub(super) struct StartSearch {
 }
 
 impl StartSearch {
-    /// Looks at the files. What cannot be used counts for nothing: the seed is in the record, so the same bytes come out.
+    /// Looks at the files. What cannot be used counts for nothing: the seed is in the record, so the same bytes come out. What
+    /// cannot be read must not be replaced: it may be hours of work.
     pub(super) fn find(self) -> Start {
         let Self { id, request, folder, model, compute } = self;
         let path = folder.path(id, VideoAsset::Video);
@@ -51,9 +54,16 @@ impl StartSearch {
                 let has_pictures = [VideoAsset::Thumbnail, VideoAsset::Spritesheet]
                     .iter()
                     .all(|&asset| Path::new(&folder.path(id, asset)).exists());
-                let is_whole = is_same && has_pictures;
-                let sha256 = is_whole.then(|| file_sha256(Path::new(&path)).ok()).flatten();
-                sha256.map_or(Start::Afresh, Start::Finished)
+                if !(is_same && has_pictures) {
+                    return Start::Afresh;
+                }
+                file_sha256(Path::new(&path)).map_or_else(
+                    |cause| {
+                        tracing::error!(%id, %cause, "a whole video cannot be read");
+                        Start::Unreadable
+                    },
+                    Start::Finished,
+                )
             }
             Ok(Earlier::Saved(saved)) if usable(&saved).unwrap_or(false) => {
                 Start::At(Arc::new(saved.checkpoint))
@@ -62,10 +72,50 @@ impl StartSearch {
                 tracing::warn!(%id, "saved work is of another request or model: beginning afresh");
                 Start::Afresh
             }
+            Err(cause @ SavedJobError::Io { .. }) => {
+                tracing::error!(%id, %cause, "saved work cannot be read");
+                Start::Unreadable
+            }
             Err(cause) => {
                 tracing::warn!(%id, %cause, "saved work cannot be used: beginning afresh");
                 Start::Afresh
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use sora_actors::JobJournal;
+
+    use super::*;
+    use crate::saved_job::FileJournal;
+    use crate::saved_job::tests::saved;
+
+    #[test]
+    fn damaged_work_is_begun_afresh_and_unreadable_work_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Arc::new(DataFolder::open(root.path()).unwrap());
+        let (id, SavedJob { model, compute, checkpoint }) = (VideoId::random().unwrap(), saved());
+        let start = || {
+            let (folder, request) = (folder.clone(), checkpoint.request.clone());
+            StartSearch { id, request, folder, model: model.clone(), compute: compute.clone() }
+                .find()
+        };
+        assert!(matches!(start(), Start::Afresh));
+        let target = OutputTarget::new(&folder.path(id, VideoAsset::Video)).unwrap();
+        let journal = FileJournal::new(target.saved_job(), model.clone(), compute.clone());
+        journal.save(&checkpoint).unwrap();
+        assert!(matches!(start(), Start::At(found) if *found == checkpoint));
+        fs::write(target.saved_job(), "not what was saved").unwrap();
+        assert!(matches!(start(), Start::Afresh));
+        // Reading a folder as a file is refused everywhere.
+        journal.remove().unwrap();
+        fs::create_dir(target.saved_job()).unwrap();
+        assert!(matches!(start(), Start::Unreadable));
     }
 }

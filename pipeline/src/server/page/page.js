@@ -13,7 +13,8 @@ const MOST_STREAMS = 3;
 const byId = (id) => document.getElementById(id);
 const cards = new Map();
 const streams = new Map();
-let lastOfList = null;
+/** Whether it is known if there are older videos than those that the page shows. */
+let isListed = false;
 /** Settings of the video whose settings are in the form, as far as the form does not show them. */
 let unshown = {};
 
@@ -116,8 +117,8 @@ async function refresh() {
     show(video, newer ? newer.element.nextElementSibling : undefined);
     newer = cards.get(video.id);
   }
-  if (lastOfList === null) {
-    lastOfList = page.last_id ?? null;
+  if (!isListed) {
+    isListed = page.data.length > 0;
     byId("older").hidden = !page.has_more;
   }
   const seen = new Set(page.data.map((video) => video.id));
@@ -148,11 +149,24 @@ async function keepRefreshing() {
   setTimeout(keepRefreshing, LIST_EVERY_MS);
 }
 
+/** The videos behind the last one that the page shows and that is still there. */
+async function listOlder() {
+  for (;;) {
+    const after = byId("list").lastElementChild?.dataset.id;
+    try {
+      return await api.list({ limit: PAGE, after });
+    } catch (error) {
+      if (error.param !== "after") throw error;
+      // It was deleted elsewhere.
+      forget(after);
+    }
+  }
+}
+
 byId("older").addEventListener("click", async () => {
   try {
-    const page = await api.list({ limit: PAGE, after: lastOfList });
+    const page = await listOlder();
     page.data.forEach((video) => show(video, null));
-    lastOfList = page.last_id ?? lastOfList;
     byId("older").hidden = !page.has_more;
   } catch (error) {
     trouble(error);

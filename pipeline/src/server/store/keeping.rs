@@ -1,5 +1,7 @@
 //! What is kept, and for how long.
 
+use std::ops::RangeInclusive;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::record::parsed;
@@ -103,18 +105,38 @@ impl Store {
         Ok(count.await?.unsigned_abs())
     }
 
-    /// Gives up the videos that [`Store::foreign`] counts.
+    /// Gives up the videos that [`Store::foreign`] counts; answers when each was accepted.
     ///
     /// # Errors
     /// The disk refuses.
-    pub async fn abandon_foreign(&self, fingerprint: &str, at: i64) -> Result<(), StoreError> {
+    pub async fn abandon_foreign(
+        &self,
+        fingerprint: &str,
+        at: i64,
+    ) -> Result<Vec<i64>, StoreError> {
         let update = "UPDATE videos SET status = 'failed', error_code = 'abandoned', completed_at = ?2, \
              error_message = 'The video was accepted for another model, which is not served any more.' \
-             WHERE status IN ('queued', 'in_progress') AND fingerprint <> ?1";
+             WHERE status IN ('queued', 'in_progress') AND fingerprint <> ?1 RETURNING created_at";
         let fingerprint = fingerprint.to_string();
-        let done =
-            self.writes.run(move |connection| connection.execute(update, params![fingerprint, at]));
-        done.await.map(|_| ())
+        self.writes
+            .run(move |connection| {
+                let mut statement = connection.prepare_cached(update)?;
+                statement.query_map(params![fingerprint, at], |row| row.get(0))?.collect()
+            })
+            .await
+    }
+
+    /// Moves by so many seconds when the videos were over that were so within `ends`, in seconds of Unix time.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn move_ends(&self, ends: RangeInclusive<i64>, by: i64) -> Result<(), StoreError> {
+        let update = "UPDATE videos SET completed_at = completed_at + ?3 \
+             WHERE status IN ('completed', 'failed') AND completed_at BETWEEN ?1 AND ?2";
+        let (first, last) = ends.into_inner();
+        self.writes
+            .run(move |connection| connection.execute(update, [first, last, by]).map(drop))
+            .await
     }
 }
 

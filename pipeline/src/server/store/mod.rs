@@ -22,7 +22,7 @@ use crate::saved_job::exact_json;
 
 pub use error::StoreError;
 pub use keeping::Kept;
-pub use queue::Cancellation;
+pub use queue::{Cancellation, ToMake};
 pub use record::{NewVideo, Owner, VideoError, VideoRecord, VideoStatus};
 
 /// How long one process waits for another that has the database open, such as a backup.

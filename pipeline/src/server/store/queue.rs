@@ -16,25 +16,37 @@ pub enum Cancellation {
     Cancelled(VideoRecord),
 }
 
+/// What is to be made.
+#[derive(Debug, PartialEq)]
+pub struct ToMake<T> {
+    /// The videos.
+    pub videos: T,
+    /// Those that could not be read, and so have failed.
+    pub unreadable: Vec<VideoRecord>,
+}
+
 impl Store {
     /// Takes the video that is next by priority and age, and notes that it is being made. One that cannot be read fails.
     ///
     /// # Errors
     /// The disk refuses.
-    pub async fn claim(&self, at: i64) -> Result<Option<VideoRecord>, StoreError> {
+    pub async fn claim(&self, at: i64) -> Result<ToMake<Option<VideoRecord>>, StoreError> {
         self.writes
             .run(move |connection| {
                 let next = "status = 'queued' ORDER BY priority DESC, sequence LIMIT 1";
+                let mut unreadable = Vec::new();
                 while let Some(record) = first(connection, next, [])? {
                     if record.is_readable {
                         let claim =
                             "UPDATE videos SET status = 'in_progress', attempts = 1 WHERE sequence = ?1";
                         connection.prepare_cached(claim)?.execute([record.sequence])?;
-                        return first(connection, "sequence = ?1", [record.sequence]);
+                        let videos = first(connection, "sequence = ?1", [record.sequence])?;
+                        return Ok(ToMake { videos, unreadable });
                     }
-                    fail(connection, record.id, &unreadable(record.id), at)?;
+                    fail_unreadable(connection, &record, at)?;
+                    unreadable.push(record);
                 }
-                Ok(None)
+                Ok(ToMake { videos: None, unreadable })
             })
             .await
     }
@@ -43,14 +55,16 @@ impl Store {
     ///
     /// # Errors
     /// The disk refuses.
-    pub async fn begun(&self, at: i64) -> Result<Vec<VideoRecord>, StoreError> {
+    pub async fn begun(&self, at: i64) -> Result<ToMake<Vec<VideoRecord>>, StoreError> {
         self.writes
             .run(move |connection| {
                 let begun = select(connection, "status = 'in_progress' ORDER BY sequence", [])?;
-                for record in begun.iter().filter(|record| !record.is_readable) {
-                    fail(connection, record.id, &unreadable(record.id), at)?;
+                let (videos, unreadable): (Vec<_>, Vec<_>) =
+                    begun.into_iter().partition(|record| record.is_readable);
+                for record in &unreadable {
+                    fail_unreadable(connection, record, at)?;
                 }
-                Ok(begun.into_iter().filter(|record| record.is_readable).collect())
+                Ok(ToMake { videos, unreadable })
             })
             .await
     }
@@ -197,8 +211,8 @@ fn fail(
     Ok(connection.prepare_cached(update)?.execute(parameters)? == 1)
 }
 
-/// What clients are told of a video that cannot be read.
-fn unreadable(id: VideoId) -> VideoError {
-    tracing::error!(%id, "the record of a video cannot be read: another version of sora may have written it");
-    VideoError::new("unreadable", "The server cannot read what is to be made.")
+fn fail_unreadable(connection: &Connection, record: &VideoRecord, at: i64) -> rusqlite::Result<()> {
+    tracing::error!(id = %record.id, "the record of a video cannot be read: another version of sora may have written it");
+    let told = VideoError::new("unreadable", "The server cannot read what is to be made.");
+    fail(connection, record.id, &told, at).map(drop)
 }

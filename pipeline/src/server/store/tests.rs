@@ -48,13 +48,13 @@ pub(in crate::server) fn record() -> VideoRecord {
     }
 }
 
-fn opened() -> (tempfile::TempDir, Store) {
+pub(in crate::server) fn opened() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("videos.sqlite")).unwrap();
     (folder, store)
 }
 
-async fn accepted(store: &Store, video: NewVideo) -> VideoId {
+pub(in crate::server) async fn accepted(store: &Store, video: NewVideo) -> VideoId {
     match store.accept(video, LIMITS).await.unwrap() {
         Acceptance::Accepted(record) => record.id,
         other => panic!("{other:?}"),
@@ -90,13 +90,14 @@ async fn the_highest_priority_goes_first_and_then_the_oldest() {
     }
     assert_eq!(store.position(ids[2]).await.unwrap(), Some(3));
     let mut order = Vec::new();
-    while let Some(record) = store.claim(1).await.unwrap() {
+    while let Some(record) = store.claim(1).await.unwrap().videos {
         assert_eq!(record.status, VideoStatus::InProgress);
         order.push(record.id);
     }
     assert_eq!(order, [ids[1], ids[3], ids[0], ids[2]]);
     assert_eq!(store.position(ids[2]).await.unwrap(), None);
-    let begun: Vec<_> = store.begun(1).await.unwrap().iter().map(|record| record.id).collect();
+    let begun: Vec<_> =
+        store.begun(1).await.unwrap().videos.iter().map(|record| record.id).collect();
     assert_eq!(begun, ids);
 }
 
@@ -110,7 +111,7 @@ async fn a_full_queue_and_a_greedy_owner_are_refused() {
     assert_eq!(accept("a").await.unwrap(), Acceptance::OwnerFull);
     assert!(matches!(accept("b").await.unwrap(), Acceptance::Accepted(_)));
     assert_eq!(accept("c").await.unwrap(), Acceptance::QueueFull);
-    let claimed = store.claim(1).await.unwrap().unwrap();
+    let claimed = store.claim(1).await.unwrap().videos.unwrap();
     assert_eq!(accept("a").await.unwrap(), Acceptance::OwnerFull, "those being made count");
     store.fail(claimed.id, cancelled(), 2).await.unwrap();
     assert!(matches!(accept("a").await.unwrap(), Acceptance::Accepted(_)));
@@ -142,7 +143,7 @@ async fn a_video_is_over_once() {
     assert_eq!(strange, Cancellation::Unknown);
     let done = store.cancel(&owner("a"), id, cancelled(), 7).await.unwrap();
     assert!(matches!(done, Cancellation::Cancelled(record) if record.error == Some(cancelled())));
-    assert_eq!(store.claim(1).await.unwrap(), None, "a cancelled video is not begun");
+    assert_eq!(store.claim(1).await.unwrap().videos, None, "a cancelled video is not begun");
 }
 
 #[actix::test]
@@ -179,7 +180,7 @@ async fn the_old_and_the_oldest_beyond_the_bytes_are_forgotten() {
     let mut ids = Vec::new();
     for at in [10, 20, 30, 40] {
         ids.push(accepted(&store, new_video("a", 0)).await);
-        let record = store.claim(1).await.unwrap().unwrap();
+        let record = store.claim(1).await.unwrap().videos.unwrap();
         store.complete(record.id, "00".into(), 100, at).await.unwrap();
     }
     let waiting = accepted(&store, new_video("a", 0)).await;
@@ -191,6 +192,23 @@ async fn the_old_and_the_oldest_beyond_the_bytes_are_forgotten() {
     assert_eq!(kept, [Kept::Nothing, Kept::Finished, Kept::Unfinished]);
     assert!(store.delete(&owner("b"), ids[2]).await.unwrap().is_none());
     assert!(store.delete(&owner("a"), ids[2]).await.unwrap().is_some());
+}
+
+#[actix::test]
+async fn when_videos_were_over_is_moved_for_those_that_are_meant() {
+    let (_folder, store) = opened();
+    let mut ids = Vec::new();
+    for at in [10, 20, 30, 40] {
+        ids.push(accepted(&store, new_video("a", 0)).await);
+        store.claim(1).await.unwrap();
+        store.complete(ids[ids.len() - 1], "00".into(), 100, at).await.unwrap();
+    }
+    store.move_ends(20..=30, 1000).await.unwrap();
+    let mut ends = Vec::new();
+    for id in ids {
+        ends.extend(store.get(&owner("a"), id).await.unwrap().unwrap().completed_at);
+    }
+    assert_eq!(ends, [10, 1020, 1030, 40]);
 }
 
 #[actix::test]
@@ -229,7 +247,7 @@ async fn videos_of_another_model_are_told_and_given_up() {
     let id = accepted(&store, new_video("a", 0)).await;
     assert_eq!(store.foreign("0123").await.unwrap(), 0);
     assert_eq!(store.foreign("4567").await.unwrap(), 1);
-    store.abandon_foreign("4567", 9).await.unwrap();
+    assert_eq!(store.abandon_foreign("4567", 9).await.unwrap(), [1]);
     let record = store.get(&owner("a"), id).await.unwrap().unwrap();
     assert_eq!(record.status, VideoStatus::Failed);
 }
@@ -258,9 +276,16 @@ async fn what_cannot_be_read_fails_alone_and_can_still_be_seen_and_deleted() {
     write(before, "queued", REQUEST_TODAY);
     write(broken, "queued", "{\"layout\": \"of tomorrow\"}");
     write(begun, "in_progress", "no JSON");
-    assert_eq!(store.begun(9).await.unwrap(), []);
-    let claimed = [store.claim(9).await.unwrap().unwrap(), store.claim(9).await.unwrap().unwrap()];
-    assert_eq!(claimed.each_ref().map(|record| record.id), [before, after]);
+    let told =
+        |unreadable: &[VideoRecord]| unreadable.iter().map(|record| record.id).collect::<Vec<_>>();
+    let ToMake { videos, unreadable } = store.begun(9).await.unwrap();
+    assert_eq!((videos, told(&unreadable)), (Vec::new(), vec![begun]));
+    let mut claimed = Vec::new();
+    for (id, failed) in [(before, vec![]), (after, vec![broken])] {
+        let ToMake { videos, unreadable } = store.claim(9).await.unwrap();
+        claimed.extend(videos);
+        assert_eq!((claimed.last().unwrap().id, told(&unreadable)), (id, failed));
+    }
     let GenerationRequest { prompt, seed, width_px, height_px, sampling, .. } = &claimed[0].request;
     assert_eq!((prompt.as_str(), *seed, *width_px, *height_px), ("a red circle", 7, 64, 48));
     assert_eq!((sampling.steps, sampling.guidance_scale), (2, 1.5));
