@@ -136,7 +136,8 @@ mod tests {
             let (q, k, v) = (random(queries), random(keys), random(keys));
             let whole = Tensor::randn(0f32, 1., (3, 2, queries, keys), &Device::Cpu).unwrap();
             let on = |x: &Tensor| x.to_device(&metal).unwrap();
-            let bias_on = |device| part.map(|part| part(whole.to_device(device).unwrap()).unwrap());
+            let bias_on =
+                |device: &Device| part.map(|part| part(whole.to_device(device).unwrap()).unwrap());
             let bias = bias_on(&Device::Cpu);
             let expected =
                 crate::nn::scaled_dot_product_attention(&q, &k, &v, 0.1, bias.as_ref()).unwrap();
