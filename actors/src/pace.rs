@@ -6,6 +6,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sora_models::device_work::begin_work;
+
 /// How much of the time the stages work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Load {
@@ -99,6 +101,9 @@ impl Pace {
     fn begin(&self) {
         let mut state = self.wait_while(self.lock(), |state| state.holds());
         state.turns += 1;
+        drop(state);
+        // What a device failed on before is nothing of this turn's.
+        begin_work();
     }
 
     fn end(&self) {

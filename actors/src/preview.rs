@@ -21,7 +21,7 @@ const NONE: u8 = 0;
 const WANTED: u8 = 1;
 const UNDER_WAY: u8 = 2;
 
-/// A job's wish for a preview: at most one at a time.
+/// A job's wish for a preview: at most one at a time. One that is open when the job is gone was skipped.
 #[derive(Default)]
 pub(crate) struct PreviewWish {
     state: AtomicU8,
@@ -50,6 +50,14 @@ impl PreviewWish {
     /// It is not fulfilled yet.
     fn put_back(&self) {
         self.state.store(WANTED, Ordering::Release);
+    }
+}
+
+impl Drop for PreviewWish {
+    fn drop(&mut self) {
+        if self.is_expressed() {
+            record_preview(PreviewOutcome::Skipped);
+        }
     }
 }
 
@@ -90,7 +98,7 @@ impl PreviewPlaces {
         let job = job.clone();
         job.preview_wish().take().then(|| OpenPreview {
             job,
-            outcome: PreviewOutcome::Skipped,
+            outcome: Some(PreviewOutcome::Skipped),
             ended: false,
             _place: place,
         })
@@ -100,7 +108,8 @@ impl PreviewPlaces {
 /// A preview under way. Dropping it ends it; then the consumer can ask for another one.
 pub(crate) struct OpenPreview {
     job: Arc<JobContext>,
-    outcome: PreviewOutcome,
+    /// None of a wish that is put off: it is not over.
+    outcome: Option<PreviewOutcome>,
     /// Whether the wish is dealt with already.
     ended: bool,
     _place: SlotPermit,
@@ -113,12 +122,13 @@ impl OpenPreview {
 
     /// It cannot be had now: the wish stays open for a later step.
     pub(crate) fn postpone(mut self) {
+        self.outcome = None;
         self.job.preview_wish().put_back();
         self.ended = true;
     }
 
     pub(crate) fn failed(mut self) {
-        self.outcome = PreviewOutcome::Failed;
+        self.outcome = Some(PreviewOutcome::Failed);
     }
 
     fn show(mut self, done: usize, picture: VideoChunk) {
@@ -126,7 +136,7 @@ impl OpenPreview {
         self.job.preview_wish().end();
         self.ended = true;
         if self.job.emit_preview(JobEvent::Preview { done, picture }) {
-            self.outcome = PreviewOutcome::Finished;
+            self.outcome = Some(PreviewOutcome::Finished);
         }
     }
 }
@@ -136,7 +146,9 @@ impl Drop for OpenPreview {
         if !self.ended {
             self.job.preview_wish().end();
         }
-        record_preview(self.outcome);
+        if let Some(outcome) = self.outcome {
+            record_preview(outcome);
+        }
     }
 }
 
@@ -158,7 +170,51 @@ impl PreviewJob {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use sora_telemetry::names::PREVIEWS;
+    use sora_telemetry::samples::samples;
+
     use super::*;
+    use crate::job::{ConsumerLimits, JobTicket};
+    use crate::messages::{JobId, RgbFrame, one_pixel_request};
+
+    /// How many wishes were over after `work`, by outcome, for a job whose consumer wishes for a preview.
+    fn outcomes(work: impl FnOnce(JobTicket)) -> Vec<(String, f64)> {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            let limits = ConsumerLimits { chunk_backlog: 1, patience: Duration::MAX };
+            let (ticket, events) = JobTicket::open(JobId(1), one_pixel_request(0), limits);
+            events.request_preview();
+            work(ticket);
+        });
+        let page = recorder.handle().render();
+        let previews = samples(&page).filter(|sample| sample.name == PREVIEWS);
+        previews.map(|sample| (sample.label("outcome").unwrap().into(), sample.value)).collect()
+    }
+
+    #[test]
+    fn a_wish_counts_once_however_often_it_is_put_off() {
+        let places = PreviewPlaces::new();
+        let put_off = |ticket: &JobTicket| {
+            for _ in 0..3 {
+                places.take_wish(ticket.context()).unwrap().postpone();
+            }
+        };
+        assert_eq!(outcomes(|ticket| put_off(&ticket)), [("skipped".to_string(), 1.0)]);
+        let shown = outcomes(|ticket| {
+            put_off(&ticket);
+            let picture = VideoChunk::new(0, 1, 1, vec![RgbFrame(vec![0; 3])]).unwrap();
+            places.take_wish(ticket.context()).unwrap().show(1, picture);
+        });
+        assert_eq!(shown, [("finished".to_string(), 1.0)]);
+        let failed = outcomes(|ticket| {
+            put_off(&ticket);
+            places.take_wish(ticket.context()).unwrap().failed();
+        });
+        assert_eq!(failed, [("failed".to_string(), 1.0)]);
+    }
 
     #[test]
     fn one_wish_is_open_at_a_time() {

@@ -29,8 +29,9 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 def enter_group(limit):
-    """Puts this process into a control group of its own, and says where the group's figures are."""
+    """Puts this process into a control group of its own, and says where the group is, and where this process came from."""
     name = f"sora-rehearsal-{os.getpid()}"
+    came_from = present_group()
     if (GROUPS / "memory").is_dir():
         group = GROUPS / "memory" / name
         group.mkdir()
@@ -42,21 +43,36 @@ def enter_group(limit):
         if (group / "memory.swap.max").exists():
             (group / "memory.swap.max").write_text("0")
     (group / "cgroup.procs").write_text(str(os.getpid()))
-    return group
+    return group, came_from
 
 
-def leave_group(group):
+def present_group():
+    """The control group that this process is in; the root of all where a container does not show it."""
+    hierarchy = "memory" if (GROUPS / "memory").is_dir() else ""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        group = GROUPS / hierarchy / path.lstrip("/")
+        if hierarchy in controllers.split(",") and (group / "cgroup.procs").exists():
+            return group
+    return GROUPS / hierarchy
+
+
+def leave_group(group, came_from):
     """Goes back to where this process came from, and removes the group."""
-    (group.parent / "cgroup.procs").write_text(str(os.getpid()))
+    (came_from / "cgroup.procs").write_text(str(os.getpid()))
     group.rmdir()
 
 
 def figures(group):
-    """What the kernel says of the group: how often the limit was hit, and whether anything was killed."""
+    """What the kernel says of the group, by either version's names: its peak, how often the limit was hit, and what was killed."""
     found = {}
     for name in ("memory.max_usage_in_bytes", "memory.peak", "memory.failcnt"):
         if (group / name).exists():
             found[name] = int((group / name).read_text())
+    for name in ("memory.oom_control", "memory.events"):
+        if (group / name).exists():
+            counts = dict(line.split() for line in (group / name).read_text().splitlines())
+            found[name] = {what: int(counts[what]) for what in ("max", "oom_kill") if what in counts}
     return found
 
 
@@ -209,12 +225,12 @@ def resident():
 
 def director(arguments):
     """Makes both videos in processes of their own, and compares them."""
-    group = enter_group(arguments.limit)
+    group, came_from = enter_group(arguments.limit)
     try:
         first, second = both(arguments)
         print("kernel:", json.dumps(figures(group)))
     finally:
-        leave_group(group)
+        leave_group(group, came_from)
     if first["sha256"] != second["sha256"] or first["frames"] != second["frames"]:
         sys.exit(f"rehearsal: the videos differ: {first} {second}")
     print(f"rehearsal: ok, the same {first['frames']} frames both times, under {arguments.limit / 1e9:.1f} GB")

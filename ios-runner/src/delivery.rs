@@ -45,7 +45,7 @@ impl Delivery {
         if catch_unwind(AssertUnwindSafe(|| self.deliver())).is_err() {
             tracing::error!(job = %self.id, "telling a listener panicked");
         }
-        self.kept.over();
+        self.end();
         drop(self);
         over.store(true, Ordering::Release);
     }
@@ -60,6 +60,7 @@ impl Delivery {
                 let message = cause.to_string();
                 let failure =
                     JobFailure { kind: FailureKind::Listener, stage: LISTENER.into(), message };
+                self.end();
                 // It may fail again; there is nothing left to tell.
                 let _ = self.listener.failed(failure);
                 return;
@@ -82,11 +83,24 @@ impl Delivery {
                 self.kept.discard();
                 Ok(())
             }
-            JobEvent::Failed(error) => self.told(self.listener.failed(JobFailure::from(&*error))),
-            JobEvent::Cancelled => self.told(self.listener.cancelled()),
+            JobEvent::Failed(error) => {
+                self.end();
+                self.told(self.listener.failed(JobFailure::from(&*error)))
+            }
+            JobEvent::Cancelled => {
+                self.end();
+                self.told(self.listener.cancelled())
+            }
             // All others are progress.
             _ => Ok(()),
         }
+    }
+
+    /// Ends the job, if it has not ended, and lets its key go: whoever hears that it failed or was cancelled finds it among the
+    /// unfinished ones, or gone.
+    fn end(&self) {
+        self.events.canceller().cancel();
+        self.kept.over();
     }
 
     /// The job is over, whatever the listener makes of it.

@@ -24,14 +24,10 @@ impl SoraJob {
         self.kept.key().to_string()
     }
 
-    /// Ends the job and deletes what was done for it; `false` when it was over. Its listener hears of it at once, the stages
-    /// give it up at their next block.
+    /// Ends the job and deletes what was done for it; `false` when it was over. It waits for nothing: the stages give the job up at
+    /// their next block, and what was done is deleted by the time its listener hears of the end.
     pub fn cancel(&self) -> bool {
-        let cancelled = self.canceller.cancel();
-        if cancelled {
-            self.kept.discard();
-        }
-        cancelled
+        self.kept.give_up(|| self.canceller.cancel())
     }
 
     /// Asks for a preview, which comes after one of the next steps, if nothing is in its way then.

@@ -104,10 +104,18 @@ impl SoraRunner {
         listener: Arc<dyn JobListener>,
     ) -> Result<Arc<SoraJob>, RunnerError> {
         let request = request.resolve(&self.engine.generation)?;
-        let kept = Arc::new(self.engine.store.begin(&request)?);
-        let job = self.hand_in(JobOrder::from(request), kept.clone(), listener).await;
-        // What was refused was never begun.
-        job.inspect_err(|_| kept.discard())
+        let store = self.engine.store.clone();
+        let begun = in_background(move || store.begin(&request).map(|kept| (kept, request)));
+        let (kept, request) = begun.await??;
+        let kept = Arc::new(kept);
+        match self.hand_in(JobOrder::from(request), kept.clone(), listener).await {
+            Ok(job) => Ok(job),
+            Err(refused) => {
+                // What was refused was never begun. Where not even a thread can be started, it stays among the unfinished ones.
+                let _ = in_background(move || kept.discard()).await;
+                Err(refused)
+            }
+        }
     }
 
     /// Videos that were begun and are neither finished nor under way, in the order in which they were begun.
@@ -143,8 +151,9 @@ impl SoraRunner {
     ///
     /// # Errors
     /// Nothing is saved under this key, the video is under way, or the files cannot be deleted.
-    pub fn forget(&self, key: String) -> Result<(), RunnerError> {
-        self.engine.store.forget(&key)
+    pub async fn forget(&self, key: String) -> Result<(), RunnerError> {
+        let store = self.engine.store.clone();
+        in_background(move || store.forget(&key)).await?
     }
 
     /// The system warns: from now on the program may take no more than `bytes`. Blocks that are only kept go at once; work

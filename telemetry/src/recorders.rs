@@ -263,7 +263,7 @@ pub fn record_queue_depth(prompts: usize) {
 pub enum PreviewOutcome {
     /// It was made.
     Finished,
-    /// It would have delayed other work, or there was no memory for it.
+    /// Its job ended first, or the one before had not been taken.
     Skipped,
     /// Making it failed.
     Failed,

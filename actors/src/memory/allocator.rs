@@ -21,7 +21,8 @@ pub(super) fn give_back_large_pieces() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        // SAFETY: the allocator may be told at any time, by any thread. A refusal leaves things as they were.
+        // SAFETY: each call writes an aligned word, under a lock of the allocator's. Other threads read it without one, as a hint
+        // of which way to serve a piece: whichever value they see, it is a valid one. A refusal leaves things as they were.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES_BYTES);
             libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_FREE_BYTES);

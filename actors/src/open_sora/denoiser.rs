@@ -81,6 +81,27 @@ impl GuidedDenoiser {
             merged: false,
         })
     }
+
+    /// Numbers of the device's: reading them waits for them, but does not tell every failure.
+    fn read<T>(&self, read: impl FnOnce() -> Computed<T>) -> Computed<T> {
+        let numbers = read()?;
+        finish_work(self.ends.weights().device())?;
+        Ok(numbers)
+    }
+}
+
+/// Works on a run, which stays as it was when that fails: a device may fail when the run has gone on already, and what it has
+/// gone on to is not what will be saved.
+fn attempt<T>(
+    run: &mut DenoiseRun,
+    work: impl FnOnce(&mut DenoiseRun) -> Computed<T>,
+) -> Computed<T> {
+    let before = run.clone();
+    let outcome = work(run);
+    if outcome.is_err() {
+        *run = before;
+    }
+    outcome
 }
 
 impl Denoise for GuidedDenoiser {
@@ -123,23 +144,26 @@ impl Denoise for GuidedDenoiser {
     }
 
     fn save(&self, run: &SamplingRun) -> Computed<SavedRun> {
-        Ok(run.run.save()?)
+        self.read(|| Ok(run.run.save()?))
     }
 
     fn begin_step(&self, run: &mut SamplingRun) -> Computed<StepTokens> {
-        let request = run.run.next_step()?;
-        let request =
-            request.ok_or_else(|| ModelError::bad_input("a step was begun after the last one"))?;
-        (run.timestep, run.merged) = (request.timestep, request.merge.is_some());
-        let input = StepInput {
-            latent: &request.latent,
-            timesteps: &request.timesteps(),
-            frame_mask: request.frame_mask.as_ref(),
-            merge: request.merge,
-        };
-        let (tokens, step) = self.ends.begin(&run.prompt, &input, &mut NoProbe)?;
-        finish_work(tokens.device())?;
-        Ok(StepTokens { tokens, step })
+        let SamplingRun { run, prompt, timestep, merged, .. } = run;
+        attempt(run, |run| {
+            let request = run
+                .next_step()?
+                .ok_or_else(|| ModelError::bad_input("a step was begun after the last one"))?;
+            (*timestep, *merged) = (request.timestep, request.merge.is_some());
+            let input = StepInput {
+                latent: &request.latent,
+                timesteps: &request.timesteps(),
+                frame_mask: request.frame_mask.as_ref(),
+                merge: request.merge,
+            };
+            let (tokens, step) = self.ends.begin(prompt, &input, &mut NoProbe)?;
+            finish_work(tokens.device())?;
+            Ok(StepTokens { tokens, step })
+        })
     }
 
     fn finish_step(
@@ -147,10 +171,13 @@ impl Denoise for GuidedDenoiser {
         run: &mut SamplingRun,
         StepTokens { tokens, step }: StepTokens,
     ) -> Computed<StepReport> {
-        let output = self.ends.finish(&tokens, &step, &mut NoProbe)?;
-        let outcome = run.run.advance(&output)?;
-        run.first_velocity = Some(first_frame(&outcome.velocity)?);
-        finish_work(output.device())?;
+        let outcome = attempt(&mut run.run, |sampling| {
+            let output = self.ends.finish(&tokens, &step, &mut NoProbe)?;
+            let outcome = sampling.advance(&output)?;
+            run.first_velocity = Some(first_frame(&outcome.velocity)?);
+            finish_work(output.device())?;
+            Ok(outcome)
+        })?;
         Ok(StepReport {
             index: outcome.step,
             steps: run.run.timesteps().len(),
@@ -167,15 +194,48 @@ impl Denoise for GuidedDenoiser {
         let Some(velocity) = &run.first_velocity else { return Ok(None) };
         let first = first_frame(run.run.latent())?;
         let leapt = run.run.leapt_along(&first, velocity)?;
-        Ok(Some(Latent::from_tensor(&leapt, 1)?))
+        self.read(|| Ok(Some(Latent::from_tensor(&leapt, 1)?)))
     }
 
     fn latent(&self, run: SamplingRun) -> Computed<Latent> {
-        Ok(Latent::from_tensor(&run.run.into_latent(), run.num_frames)?)
+        self.read(|| Ok(Latent::from_tensor(&run.run.into_latent(), run.num_frames)?))
     }
 }
 
 /// `[1, C, T, H, W]` to `[1, C, 1, H, W]`, without holding on to the other frames.
 fn first_frame(latent: &Tensor) -> sora_models::Result<Tensor> {
     Ok(latent.narrow(2, 0, 1)?.contiguous()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use candle_core::{DType, Device};
+    use sora_models::sizes::VideoSize;
+
+    use super::*;
+    use crate::messages::one_pixel_request;
+
+    #[test]
+    fn a_step_that_a_device_failed_on_leaves_no_trace() {
+        let request = one_pixel_request(0);
+        let ones = |rows| Tensor::ones((rows, 4, 1, 1, 1), DType::F32, &Device::Cpu).unwrap();
+        let size = VideoSize { height_px: 8, width_px: 8, frames: 1 };
+        let mut run = DenoiseRun::new(&ones(1), request.sampling.clone(), size).unwrap();
+        let mut step = |failure: Option<StageFailure>| {
+            attempt(&mut run, |run| {
+                run.next_step()?;
+                run.advance(&ones(2))?;
+                failure.map_or(Ok(()), Err)
+            })
+            .ok();
+            run.save().unwrap()
+        };
+        let lost = || StageFailure::StageDied { reason: "device lost".into() };
+        let failed = step(Some(lost()));
+        let first = step(None);
+        assert_eq!((failed.step, first.step), (0, 1));
+        assert_eq!(step(Some(lost())), first);
+    }
 }

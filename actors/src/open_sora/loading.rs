@@ -134,9 +134,11 @@ impl<B: Send + Sync + 'static> LoadBlocks for CheckpointBlocks<B> {
 
     fn load(&self, index: usize) -> Computed<DeviceBlock<B>> {
         let device = self.weights.device();
+        // It frees what a load that fails halfway has made, too.
+        let freeing = FreeOnDrop(device.clone());
         let block = (self.load)(&self.weights, index)?;
         // A GPU may have been given numbers to convert, and holds on to them as they were.
         finish_work(device)?;
-        Ok(DeviceBlock { block, _freeing: FreeOnDrop(device.clone()) })
+        Ok(DeviceBlock { block, _freeing: freeing })
     }
 }

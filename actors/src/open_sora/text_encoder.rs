@@ -10,6 +10,7 @@ use sora_models::t5::{PromptTokenizer, T5Block, T5Encoder, T5Pass, TokenBatch, T
 use super::loading::DeviceBlock;
 use crate::block_loader::{BlockFeed, LoadedBlock};
 use crate::compute::{BlockSpan, Computed, EmbedPrompts, EmbeddedPrompt, EmbeddedTexts};
+use crate::error::StageFailure;
 use crate::messages::{GenerationRequest, PromptEmbedding};
 
 /// Tokenizer and encoder.
@@ -111,13 +112,15 @@ impl EmbedPrompts for TextEncoder {
     }
 
     fn finish(&self, PromptPass { texts, pass }: PromptPass) -> Computed<EmbeddedTexts> {
-        // Embeddings are read back, so nothing is under way when they are there.
         let mut hidden = self.encoder.finish(pass, &mut NoProbe)?.into_iter();
-        texts.try_map(|ReadText { caption, tokenized }| {
+        let embedded = texts.try_map(|ReadText { caption, tokenized }| {
             let hidden = hidden.next().expect("invariant: a batch for each text, in their order");
             let mask = vec![1; tokenized.ids.len()];
             let embedding = PromptEmbedding::from_tensor(tokenized.ids, mask, &hidden)?;
-            Ok(EmbeddedPrompt { caption, embedding, cut: tokenized.cut })
-        })
+            Ok::<_, StageFailure>(EmbeddedPrompt { caption, embedding, cut: tokenized.cut })
+        })?;
+        // Reading embeddings waited for them, but did not tell every failure.
+        self.finish_work()?;
+        Ok(embedded)
     }
 }

@@ -85,7 +85,6 @@ private struct PlainFolders: FolderAccess {
     @Test func aDownloadThatWasInterruptedGoesOnWhateverTheServerKnows() async throws {
         for knowsRanges in [true, false] {
             let folder = try Folder()
-        defer { folder.remove() }
             defer { folder.remove() }
             try folder.write("weig", to: "m.partial/a/w.bin.partial")
             let models = importer(folder, knowsRanges: knowsRanges)
@@ -123,9 +122,11 @@ private struct PlainFolders: FolderAccess {
         for id in ids { try folder.write("video", to: "\(id.uuidString).mp4") }
         try folder.write("{", to: "\(ids[0].uuidString).json")
         try folder.write("half", to: "\(UUID().uuidString).unfinished.mp4")
+        try folder.write("of no video", to: "\(UUID().uuidString).json")
+        try folder.write("somebody's own", to: "notes.json")
         let gallery = try Gallery(folder: folder.url)
         #expect(Set(gallery.entries.map(\.id)) == Set(ids))
-        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path).count == 3)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path).count == 4)
         try gallery.delete(gallery.entries[0])
         #expect(gallery.entries.count == 1)
     }
@@ -139,6 +140,17 @@ private struct PlainFolders: FolderAccess {
         gallery.refresh()
         #expect(gallery.entries.map(\.prompt) == ["a cat"])
     }
+
+    @Test func nothingIsLeftOfAVideoThatCannotBeFinished() throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let gallery = try Gallery(folder: folder.url)
+        let entry = gallery.newEntry(prompt: "a secret", seed: 7)
+        let sink = gallery.sink(for: entry, over: WritingSink(file: folder.url.appendingPathComponent("none/file")))
+        #expect(throws: (any Error).self) { try sink.finish() }
+        sink.abandon()
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.url.path) == [])
+    }
 }
 
 private struct WritingSink: VideoSink {
@@ -147,4 +159,44 @@ private struct WritingSink: VideoSink {
     func append(_ frames: [SoraFrame]) throws {}
     func finish() throws { try Data().write(to: file) }
     func abandon() {}
+}
+
+private struct WritingSinks: SinkMaker {
+    func sink(for file: URL, framesPerSecond: Double) -> any VideoSink { WritingSink(file: file) }
+}
+
+/// A job that is always the same video.
+private final class SameJob: SoraJob, @unchecked Sendable {
+    override func key() -> String { "1" }
+}
+
+/// A runner that goes on with every video, and fails it at once.
+private final class FailingRunner: SoraRunner, @unchecked Sendable {
+    override func unfinished() async throws -> [UnfinishedVideo] { [] }
+
+    override func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
+        try listener.failed(failure: JobFailure(kind: .compute, stage: "vae_decoder", message: "out of luck"))
+        return SameJob(noHandle: .init())
+    }
+}
+
+private struct NoIntervals: StageIntervals {
+    func entered(_ stage: StaticString?) {}
+}
+
+@Suite @MainActor struct StudioTests {
+    @Test func aVideoThatFailedAndGoesOnIsOneVideo() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let studio = Studio(
+            runner: FailingRunner(noHandle: .init()), gallery: try Gallery(folder: folder.url), sinks: WritingSinks(),
+            newIntervals: { NoIntervals() })
+        let video = UnfinishedVideo(
+            key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
+            obstacle: nil)
+        await studio.goOn(with: video)
+        while studio.videos.first?.isOver != true { await Task.yield() }
+        await studio.goOn(with: video)
+        #expect(studio.videos.map(\.id) == ["1"])
+    }
 }

@@ -102,6 +102,7 @@ func run(in folder: String) async throws {
     } catch { caught = error }
     try check(caught as? VideoError == .cancelled, "a cancelled video throws")
     try check(cancelledSink.abandoned, "and its sink is told")
+    try check(try await runner.unfinished().isEmpty, "and nothing of it is saved")
 
     // Dropping everything cancels, and keeps the work.
     let dropped = try await runner.make(long).key
@@ -109,7 +110,7 @@ func run(in folder: String) async throws {
     var left = try await runner.unfinished()
     while left.isEmpty { left = try await runner.unfinished() }
     try check(left.map(\.key) == [dropped], "a video that nobody holds is cancelled and stays saved")
-    try runner.forget(key: dropped)
+    try await runner.forget(key: dropped)
 
     // A sink that throws keeps the work.
     let full = try await runner.make(VideoRequest(prompt: "a red ball", frames: 1, steps: 3), into: FullSink())
@@ -119,8 +120,7 @@ func run(in folder: String) async throws {
     } catch VideoError.failed(let failure) {
         try check(failure.kind == .listener && failure.message.contains("disk is full"), "a full disk is told")
     }
-    var unfinished = try await runner.unfinished()
-    while unfinished.isEmpty { unfinished = try await runner.unfinished() }
+    let unfinished = try await runner.unfinished()
     try check(unfinished.map(\.key) == [full.key] && unfinished[0].stepsDone == 3, "and the work is saved")
     let again = CountingSink()
     for try await _ in try await runner.goOn(with: full.key, into: again).events {}
@@ -143,7 +143,7 @@ func run(in folder: String) async throws {
         try check(message.contains("prompt"), "an empty prompt is refused")
     }
     do {
-        try runner.forget(key: "0")
+        try await runner.forget(key: "0")
         try check(false, "an unknown key is refused")
     } catch RunnerError.NotFound { try check(true, "an unknown key is refused") }
     try check(runner.metricsText().contains("sora_prompts_total"), "metrics are there")

@@ -36,13 +36,15 @@ pub(crate) struct KeptJob {
     writer: u64,
     gate: Arc<Gate>,
     journal: Arc<GatedJournal>,
+    /// Whether what is kept is to be deleted when the run is over.
+    unwanted: Mutex<bool>,
 }
 
 impl KeptJob {
     pub(super) fn new(store: Arc<JobStore>, key: String, writer: u64, gate: Arc<Gate>) -> Self {
         let file = store.files.journal(&key);
         let journal = Arc::new(GatedJournal { gate: gate.clone(), writer, file });
-        Self { store, key, writer, gate, journal }
+        Self { store, key, writer, gate, journal, unwanted: Mutex::default() }
     }
 
     pub(crate) fn key(&self) -> &str {
@@ -53,8 +55,22 @@ impl KeptJob {
         self.journal.clone()
     }
 
+    /// Cancels the run: if that is what ends it, nobody wants what is kept. It waits for no file: those who hear of the end delete
+    /// what is kept.
+    pub(crate) fn give_up(&self, cancel: impl FnOnce() -> bool) -> bool {
+        // Whoever hears of the end comes after this.
+        let mut unwanted = self.unwanted();
+        let cancelled = cancel();
+        *unwanted |= cancelled;
+        cancelled
+    }
+
     /// The run is over, although somebody may still hold this.
     pub(crate) fn over(&self) {
+        let unwanted = std::mem::take(&mut *self.unwanted());
+        if unwanted {
+            self.discard();
+        }
         self.store.release(&self.key, self.writer);
     }
 
@@ -73,8 +89,18 @@ impl KeptJob {
         });
         let Some(deleted) = deleted else { return Ok(()) };
         // Nobody will come this way again: the key is no video's any more.
-        self.store.state().gates.remove(&self.key);
+        self.store.is_no_video(&self.key);
         deleted
+    }
+
+    /// Keeps everybody from the files, as a save does for as long as it takes.
+    #[cfg(test)]
+    pub(super) fn hold_files(&self) -> MutexGuard<'_, Option<u64>> {
+        self.gate.lock()
+    }
+
+    fn unwanted(&self) -> MutexGuard<'_, bool> {
+        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

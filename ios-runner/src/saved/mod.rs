@@ -95,7 +95,8 @@ impl JobStore {
             match self.reserve(&key) {
                 Ok(kept) if !self.files.has(&key) => {
                     self.is_of(&kept, request.into());
-                    self.files.write_request(&key, request)?;
+                    let written = self.files.write_request(&key, request);
+                    written.inspect_err(|_| self.is_no_video(&key))?;
                     return Ok(kept);
                 }
                 // The next one is free, but for a check of the device.
@@ -112,7 +113,7 @@ impl JobStore {
         key: &str,
     ) -> Result<(KeptJob, GenerationRequest, Option<JobCheckpoint>), RunnerError> {
         files::check_key(key)?;
-        let kept = self.reserve(key)?;
+        let kept = self.reserve_video(key)?;
         let request = self.files.request(key)?;
         let checkpoint = self.files.checkpoint(key)?;
         self.is_of(&kept, (&request).into());
@@ -122,11 +123,8 @@ impl JobStore {
     /// Throws the work on a video away that is not under way.
     pub(crate) fn forget(self: &Arc<Self>, key: &str) -> Result<(), RunnerError> {
         files::check_key(key)?;
-        let kept = self.reserve(key)?;
-        if !self.files.has(key) {
-            return Err(not_found(key));
-        }
-        kept.delete()
+        self.reserve_video(key)?
+            .delete()
             .map_err(|cause| RunnerError::system(format!("{key} cannot be deleted"), &cause))
     }
 
@@ -180,6 +178,21 @@ impl JobStore {
         // This waits for a save of the run before.
         gate.give_to(writer);
         Ok(KeptJob::new(self.clone(), key.to_string(), writer, gate))
+    }
+
+    /// Reserves the key of an unfinished video.
+    fn reserve_video(self: &Arc<Self>, key: &str) -> Result<KeptJob, RunnerError> {
+        let kept = self.reserve(key)?;
+        if !self.files.has(key) {
+            self.is_no_video(key);
+            return Err(not_found(key));
+        }
+        Ok(kept)
+    }
+
+    /// Forgets about a key that is reserved, and no video's.
+    fn is_no_video(&self, key: &str) {
+        self.state().gates.remove(key);
     }
 
     fn is_of(&self, kept: &KeptJob, video: PlannedVideo) {

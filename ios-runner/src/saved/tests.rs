@@ -55,6 +55,36 @@ fn keys_from_outside_reach_no_other_files() {
 }
 
 #[test]
+fn nothing_is_remembered_of_keys_that_are_no_video_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), "a");
+    assert!(matches!(store.claim("1"), Err(RunnerError::NotFound(_))));
+    assert!(matches!(store.forget("2"), Err(RunnerError::NotFound(_))));
+    fs::remove_dir(folder.path()).unwrap();
+    assert!(store.begin(&request()).is_err());
+    assert!(store.state().gates.is_empty() && store.state().active.is_empty());
+}
+
+#[test]
+fn work_that_is_given_up_is_deleted_when_its_run_is_over_and_no_sooner() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), "a");
+    let kept = store.begin(&request()).unwrap();
+    assert!(!kept.give_up(|| false), "it was over");
+    kept.over();
+    assert_eq!(store.unfinished().unwrap().len(), 1);
+    let (kept, ..) = store.claim(kept.key()).unwrap();
+    let key = kept.key().to_string();
+    // A save is under way, for as long as a disk may take.
+    let saving = kept.hold_files();
+    assert!(kept.give_up(|| true));
+    assert!(store.files.has(&key) && matches!(store.claim(&key), Err(RunnerError::Busy(_))));
+    drop(saving);
+    kept.over();
+    assert!(!store.files.has(&key) && store.unfinished().unwrap().is_empty());
+}
+
+#[test]
 fn another_model_and_damage_are_obstacles() {
     let folder = tempfile::tempdir().unwrap();
     let key = store(folder.path(), "a").begin(&request()).unwrap().key().to_string();

@@ -90,13 +90,13 @@ class Errors(RunnerCase):
         with self.runner() as runner:
             for key in ("0000000000000-0", "../../etc/passwd", ""):
                 self.refused(Error.NotFound, runner.continue_job(key, Listener()), key)
-                self.refused(Error.NotFound, lambda: runner.forget(key))
+                self.refused(Error.NotFound, runner.forget(key))
 
     def test_busy(self):
         with self.runner() as runner:
             listener = Listener()
             job = self.submit(runner, request(steps=500), listener)
-            self.refused(Error.Busy, lambda: runner.forget(job.key()))
+            self.refused(Error.Busy, runner.forget(job.key()))
             self.refused(Error.Busy, runner.continue_job(job.key(), Listener()))
             self.refused(Error.Busy, runner.run_golden_cases(str(self.folder)))
             self.refused(Error.Busy, runner.benchmark_blocks(False, 1))
@@ -121,7 +121,7 @@ class Errors(RunnerCase):
             key = job.key()
             del job
             listener.wait_for_end()
-            wait_until(lambda: asyncio.run(runner.unfinished()))
+            self.assertEqual([video.key for video in asyncio.run(runner.unfinished())], [key])
         with self.runner(precision=sora.ComputePrecision.F16) as other:
             self.refused(Error.SavedWork, other.continue_job(key, Listener()), "f32")
             self.assertIn("f32", asyncio.run(other.unfinished())[0].obstacle)
@@ -130,7 +130,7 @@ class Errors(RunnerCase):
         with self.runner() as runner:
             self.refused(Error.SavedWork, runner.continue_job(key, Listener()))
             self.assertIsNotNone(asyncio.run(runner.unfinished())[0].obstacle)
-            runner.forget(key)
+            asyncio.run(runner.forget(key))
             self.assertEqual(asyncio.run(runner.unfinished()), [])
 
     def test_system(self):

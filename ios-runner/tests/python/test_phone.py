@@ -145,11 +145,12 @@ class Phone(RunnerCase):
     def test_whoever_taps_twice_gets_one_video(self):
         with self.runner() as runner:
             asyncio.run(runner.pause())
-            waiting = self.submit(runner, request(steps=STEPS), Listener())
+            listener = Listener()
+            waiting = self.submit(runner, request(steps=STEPS), listener)
             key = waiting.key()
             del waiting
             gc.collect()
-            wait_until(lambda: asyncio.run(runner.unfinished()))
+            self.assertEqual(listener.wait_for_end(), "cancelled")
 
             async def taps():
                 heard = [Listener() for _ in range(4)]
@@ -167,8 +168,7 @@ class Phone(RunnerCase):
         with self.runner() as runner:
             bad = Listener(fail_at="step")
             earlier = self.submit(runner, request(steps=STEPS), bad)
-            bad.wait_for_end()
-            wait_until(earlier.is_over)
+            self.assertEqual(bad.wait_for_end(), "failed")
             key = earlier.key()
             listener = Listener()
             later = asyncio.run(runner.continue_job(key, listener))
@@ -183,11 +183,14 @@ class Phone(RunnerCase):
     def test_a_video_that_only_waited_can_be_begun_again_or_forgotten(self):
         with self.runner() as runner:
             asyncio.run(runner.pause())
-            jobs = [self.submit(runner, request(seed=seed), Listener()) for seed in (1, 2)]
+            listeners = [Listener() for _ in (1, 2)]
+            jobs = [self.submit(runner, request(seed=seed), l) for seed, l in zip((1, 2), listeners)]
             keys = [job.key() for job in jobs]
             del jobs
-            wait_until(lambda: len(asyncio.run(runner.unfinished())) == 2)
-            runner.forget(keys[0])
+            gc.collect()
+            self.assertEqual([listener.wait_for_end() for listener in listeners], ["cancelled"] * 2)
+            self.assertEqual([video.key for video in asyncio.run(runner.unfinished())], keys)
+            asyncio.run(runner.forget(keys[0]))
             runner.resume()
             [video] = asyncio.run(runner.unfinished())
             self.assertEqual((video.key, video.seed, video.steps_done), (keys[1], 2, 0))

@@ -40,6 +40,8 @@ struct State {
     peak_bytes: u64,
     /// Bytes that are waited for: nothing is kept in their place.
     awaited_bytes: u64,
+    /// How often something happened that those who wait look at.
+    changes: u64,
     /// Those that would miss their bytes least come first.
     holders: Vec<(KeptFor, Weak<dyn Reclaim>)>,
 }
@@ -54,6 +56,7 @@ impl MemoryLedger {
             used: [0; MemoryUse::ALL.len()],
             peak_bytes: 0,
             awaited_bytes: 0,
+            changes: 0,
             holders: Vec::new(),
         };
         let shared = Shared { state: Mutex::new(state), released: Condvar::new(), metrics };
@@ -99,15 +102,18 @@ impl MemoryLedger {
         taken.then(|| self.permit(purpose, bytes))
     }
 
-    /// Takes bytes that nobody waits for, having kept bytes given up for them where needed.
+    /// Takes bytes that nobody waits for, having kept bytes given up for them where needed and enough.
     pub fn try_reserve_unawaited(&self, purpose: MemoryUse, bytes: u64) -> Option<MemoryPermit> {
         loop {
             if let Some(permit) = self.try_reserve_spare(purpose, bytes) {
                 return Some(permit);
             }
-            let awaited = self.shared.lock().awaited_bytes;
+            let state = self.shared.lock();
+            let bytes = bytes.saturating_add(state.awaited_bytes);
+            let in_vain = !state.fits_without_kept(bytes);
+            drop(state);
             // What came back may have been taken to keep something else.
-            if self.reclaim_for(bytes.saturating_add(awaited)) == 0 {
+            if in_vain || self.reclaim_for(bytes) == 0 {
                 return None;
             }
         }
@@ -115,15 +121,19 @@ impl MemoryLedger {
 
     /// Has those who wait look again: something became reclaimable.
     pub fn tell_those_who_wait(&self) {
-        self.shared.released.notify_all();
+        self.shared.change(|_| ());
     }
 
-    /// Takes bytes for work, having kept bytes given up for it where needed; `None` when even that is not enough now.
+    /// Takes bytes for work, having kept bytes given up for it where needed; `None` when even that is not enough now, and then
+    /// nothing is given up in vain.
     pub fn try_reserve(&self, purpose: MemoryUse, bytes: u64) -> Option<MemoryPermit> {
         let take = || self.shared.lock().take(purpose, bytes, &self.shared.metrics);
         let taken = take() || {
-            self.reclaim_for(bytes);
-            take()
+            let enough = self.shared.lock().fits_without_kept(bytes);
+            if enough {
+                self.reclaim_for(bytes);
+            }
+            enough && take()
         };
         taken.then(|| self.permit(purpose, bytes))
     }
@@ -140,6 +150,7 @@ impl MemoryLedger {
         }
         self.shared.lock().awaited_bytes += bytes;
         let outcome = loop {
+            let changes = self.shared.lock().changes;
             if let Some(permit) = self.try_reserve(purpose, bytes) {
                 break Ok(permit);
             }
@@ -147,8 +158,8 @@ impl MemoryLedger {
             if let Some(over) = state.never_fits(bytes) {
                 break Err(over);
             }
-            // Bytes that came back between the two looks are found by the first one of the next round.
-            if !state.fits(bytes) {
+            // What has happened since the try is found by the next one.
+            if state.changes == changes {
                 drop(self.shared.released.wait(state).unwrap_or_else(PoisonError::into_inner));
             }
         };
@@ -159,16 +170,14 @@ impl MemoryLedger {
     /// Changes the budget. When it shrinks, kept bytes are given up at once; work under way finishes, and what comes next
     /// waits for it.
     pub fn set_budget(&self, budget_bytes: u64) {
-        let missing = {
-            let mut state = self.shared.lock();
+        let missing = self.shared.change(|state| {
             state.budget_bytes = budget_bytes;
             self.shared.metrics.budget(budget_bytes);
             state.total().saturating_sub(budget_bytes)
-        };
+        });
         if missing > 0 {
             self.reclaim_for(0);
         }
-        self.shared.released.notify_all();
     }
 
     /// Bytes that may be spent on what is only kept.
@@ -238,6 +247,14 @@ impl State {
         self.total().saturating_add(bytes) <= self.budget_bytes
     }
 
+    /// Whether they would fit if all that is only kept were given up.
+    fn fits_without_kept(&self, bytes: u64) -> bool {
+        let kept =
+            [MemoryUse::Retained, MemoryUse::Embeddings].map(|kept| self.used[kept as usize]);
+        let needed = self.total() - kept.iter().sum::<u64>();
+        needed.saturating_add(bytes) <= self.budget_bytes
+    }
+
     fn take(&mut self, purpose: MemoryUse, bytes: u64, metrics: &MemoryMetrics) -> bool {
         let fits = self.fits(bytes);
         if fits {
@@ -265,10 +282,19 @@ impl Shared {
     }
 
     fn give_back(&self, purpose: MemoryUse, bytes: u64) {
+        self.change(|state| {
+            state.used[purpose as usize] -= bytes;
+            self.metrics.used(purpose as usize, state.used[purpose as usize]);
+        });
+    }
+
+    /// Changes something that those who wait look at, and has them look again.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
-        state.used[purpose as usize] -= bytes;
-        self.metrics.used(purpose as usize, state.used[purpose as usize]);
+        let outcome = change(&mut state);
+        state.changes += 1;
         drop(state);
         self.released.notify_all();
+        outcome
     }
 }

@@ -41,16 +41,38 @@ impl Reclaim for KeepsAgain {
 #[test]
 fn kept_bytes_are_given_up_until_they_suffice_or_there_are_none() {
     let ledger = MemoryLedger::new(100);
+    // Nobody gives it up, as nobody does what computes at the moment.
+    let in_use = ledger.try_reserve_spare(MemoryUse::Retained, 10).unwrap();
     let permit = ledger.try_reserve_spare(MemoryUse::Retained, 50).unwrap();
     let kept = Kept(Mutex::new(vec![permit]));
     let holder = Arc::new(KeepsAgain { ledger: ledger.clone(), kept, again: Mutex::new(2) });
     let registered: Arc<dyn Reclaim> = holder.clone();
     ledger.register(KeptFor::Denoising, Arc::downgrade(&registered));
-    assert!(ledger.try_reserve_unawaited(MemoryUse::Working, 101).is_none());
+    assert!(ledger.try_reserve_unawaited(MemoryUse::Working, 100).is_none());
+    assert!(holder.kept.0.lock().unwrap().is_empty());
+    drop(in_use);
     let again = ledger.try_reserve_spare(MemoryUse::Retained, 60).unwrap();
     *holder.kept.0.lock().unwrap() = vec![again];
     *holder.again.lock().unwrap() = 2;
     assert!(ledger.try_reserve_unawaited(MemoryUse::Working, 60).is_some());
+}
+
+#[test]
+fn nothing_is_given_up_in_vain() {
+    let ledger = MemoryLedger::new(100);
+    let kept = keep(&ledger, KeptFor::Denoising, &[10, 10, 10]);
+    let work = ledger.try_reserve(MemoryUse::Working, 60).unwrap();
+    assert!(ledger.try_reserve(MemoryUse::Working, 50).is_none());
+    assert!(ledger.try_reserve_unawaited(MemoryUse::Working, 50).is_none());
+    assert_eq!(kept.0.lock().unwrap().len(), 3);
+    // Of what others wait for nothing is to be had either.
+    ledger.shared.lock().awaited_bytes = 30;
+    assert!(ledger.try_reserve_unawaited(MemoryUse::Working, 20).is_none());
+    assert_eq!(kept.0.lock().unwrap().len(), 3);
+    ledger.shared.lock().awaited_bytes = 0;
+    assert!(ledger.try_reserve_unawaited(MemoryUse::Working, 20).is_some());
+    assert_eq!(kept.0.lock().unwrap().len(), 2);
+    drop(work);
 }
 
 fn keep(ledger: &MemoryLedger, kept_for: KeptFor, permits: &[u64]) -> Arc<Kept> {
@@ -109,6 +131,37 @@ fn whoever_waits_gets_what_comes_back_and_nothing_is_kept_in_its_place() {
     assert_eq!(waiting.join().unwrap(), Ok(50));
     assert_eq!(ledger.observe().total_bytes(), 0);
     assert!(ledger.try_reserve_spare(MemoryUse::Retained, 100).is_some());
+}
+
+/// Has nothing to give up when it is asked, and something right after it was asked the second time.
+struct TooLate {
+    ledger: MemoryLedger,
+    kept: Kept,
+    asked: Mutex<usize>,
+}
+
+impl Reclaim for TooLate {
+    fn reclaim(&self, bytes: u64) -> u64 {
+        let mut asked = self.asked.lock().unwrap();
+        *asked += 1;
+        if *asked == 2 {
+            self.ledger.tell_those_who_wait();
+        }
+        if *asked > 2 { self.kept.reclaim(bytes) } else { 0 }
+    }
+}
+
+#[test]
+fn whoever_is_about_to_wait_hears_of_what_became_reclaimable_meanwhile() {
+    let ledger = MemoryLedger::new(100);
+    let permit = ledger.try_reserve_spare(MemoryUse::Retained, 100).unwrap();
+    let (kept, asked) = (Kept(Mutex::new(vec![permit])), Mutex::default());
+    let holder: Arc<dyn Reclaim> = Arc::new(TooLate { ledger: ledger.clone(), kept, asked });
+    ledger.register(KeptFor::Denoising, Arc::downgrade(&holder));
+    let (reserved, reserving) = std::sync::mpsc::channel();
+    std::thread::spawn(move || reserved.send(ledger.reserve(MemoryUse::Working, 50).is_ok()));
+    let patience = std::time::Duration::from_secs(20);
+    assert_eq!(reserving.recv_timeout(patience), Ok(true), "it waits for ever");
 }
 
 #[test]

@@ -51,12 +51,14 @@ struct GalleryShelf: Sendable {
 
     private func note(_ id: UUID) -> URL { folder.appendingPathComponent("\(id.uuidString).json") }
 
-    /// Makes the folder, and removes what an app left that was ended while it wrote.
+    /// Makes the folder, and removes what an app left that was ended while it wrote. No video may be on its way here.
     func prepare() throws {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         for name in names() where name.hasSuffix(".unfinished.mp4") {
             try? FileManager.default.removeItem(at: folder.appendingPathComponent(name))
         }
+        let videos = Set(ids(".mp4"))
+        for id in ids(".json") where !videos.contains(id) { deleteNote(id) }
     }
 
     func write(_ entry: Gallery.Entry) throws {
@@ -65,15 +67,23 @@ struct GalleryShelf: Sendable {
 
     func delete(_ id: UUID) throws {
         try FileManager.default.removeItem(at: video(id))
+        deleteNote(id)
+    }
+
+    func deleteNote(_ id: UUID) {
         try? FileManager.default.removeItem(at: note(id))
     }
 
     /// All videos, the latest first. One whose note is damaged has no prompt.
     func entries() -> [Gallery.Entry] {
-        let ids = names().compactMap { name in
-            name.hasSuffix(".mp4") ? UUID(uuidString: String(name.dropLast(".mp4".count))) : nil
+        ids(".mp4").map { entry($0) }.sorted { $0.made > $1.made }
+    }
+
+    /// Of all files with this ending; others are none of the gallery's.
+    private func ids(_ ending: String) -> [UUID] {
+        names().compactMap { name in
+            name.hasSuffix(ending) ? UUID(uuidString: String(name.dropLast(ending.count))) : nil
         }
-        return ids.map { entry($0) }.sorted { $0.made > $1.made }
     }
 
     private func entry(_ id: UUID) -> Gallery.Entry {
@@ -105,5 +115,8 @@ private struct EnteringSink: VideoSink {
         try sink.finish()
     }
 
-    func abandon() { sink.abandon() }
+    func abandon() {
+        sink.abandon()
+        shelf.deleteNote(entry.id)
+    }
 }

@@ -48,7 +48,7 @@ final class Studio {
     }
 
     func forget(_ video: UnfinishedVideo) async {
-        await attempt { try self.runner.forget(key: video.key) }
+        await attempt { try await self.runner.forget(key: video.key) }
         await refresh()
     }
 
@@ -74,6 +74,8 @@ final class Studio {
             let file = sinks.sink(for: gallery.file(of: entry), framesPerSecond: rate)
             let video = try await submit(gallery.sink(for: entry, over: file))
             let progress = VideoProgress(id: video.key, prompt: entry.prompt, frames: frames)
+            // It may have failed before, and goes on now.
+            videos.removeAll { $0.id == video.key }
             videos.insert(progress, at: 0)
             running[video.key] = video
             Task { await follow(video, progress) }

@@ -9,6 +9,8 @@ final class TelemetryDesk {
     private(set) var trouble: String?
     private(set) var isPushing = false
     var gateway = ""
+    /// The text as a file to share.
+    private(set) var page: URL?
 
     /// Lines of JSON, for a Mac to collect.
     let file: URL
@@ -23,6 +25,7 @@ final class TelemetryDesk {
 
     func refresh() {
         text = runner.metricsText()
+        page = try? exported()
     }
 
     func push(every seconds: Double = 10) async {
@@ -39,10 +42,9 @@ final class TelemetryDesk {
         isPushing = false
     }
 
-    /// The page as a file to share.
-    func exported() throws -> URL {
+    private func exported() throws -> URL {
         let page = FileManager.default.temporaryDirectory.appendingPathComponent("sora-metrics.prom")
-        try Data(runner.metricsText().utf8).write(to: page, options: .atomic)
+        try Data(text.utf8).write(to: page, options: .atomic)
         return page
     }
 }

@@ -96,7 +96,7 @@ struct TelemetryView: View {
             }
             Section("Export") {
                 ShareLink("Lines of JSON", item: desk.file)
-                if let page = try? desk.exported() { ShareLink("Prometheus page", item: page) }
+                if let page = desk.page { ShareLink("Prometheus page", item: page) }
             }
             Section("Metrics") {
                 Text(verbatim: desk.text).font(.caption.monospaced()).textSelection(.enabled)

@@ -33,7 +33,7 @@ final class FakeRunner: SoraRunnerProtocol, @unchecked Sendable {
     func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
         throw RunnerError.NotFound(message: key)
     }
-    func forget(key: String) throws {}
+    func forget(key: String) async throws {}
     func metricsText() -> String { "" }
     func model() -> ModelDescription {
         ModelDescription(
@@ -57,6 +57,8 @@ struct FakePhone: Surroundings, MemoryProbe, BackgroundTime {
     var pressures: [MemoryPressure] = []
     var levels: [ThermalLevel] = []
     var phases: [AppPhase] = []
+    /// Whether more might come.
+    var goesOn = false
     var availableBytes: UInt64? = 1_000
     var footprintBytes: UInt64 = 500
 
@@ -68,7 +70,7 @@ struct FakePhone: Surroundings, MemoryProbe, BackgroundTime {
     private func stream<Item: Sendable>(_ items: [Item]) -> AsyncStream<Item> {
         AsyncStream { continuation in
             items.forEach { continuation.yield($0) }
-            continuation.finish()
+            if !goesOn { continuation.finish() }
         }
     }
 }

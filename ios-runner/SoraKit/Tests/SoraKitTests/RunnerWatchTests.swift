@@ -16,6 +16,39 @@ import Testing
         #expect(heard == ["warning 900", "warning 400", "budget 1200"])
     }
 
+    /// What a runner hears, of a phone that is looked at all the time, until it has heard `last`, and for a while after.
+    private func heard(
+        _ phone: FakePhone, calm: Duration, until last: String, andFor rest: Duration = .milliseconds(50)
+    ) async throws -> [String] {
+        let runner = FakeRunner()
+        let watch = RunnerWatch(
+            runner: runner, surroundings: phone, probe: phone, background: phone, budget: budget,
+            rhythm: .init(look: .milliseconds(1), calm: calm))
+        let watching = Task { await watch.run() }
+        let start = ContinuousClock.now
+        while !runner.heard.contains(last), start.duration(to: .now) < .seconds(20) {
+            try await Task.sleep(for: .milliseconds(1))
+        }
+        try await Task.sleep(for: rest)
+        watching.cancel()
+        await watching.value
+        return runner.heard
+    }
+
+    @Test func aWarningThatNobodyTakesBackIsOverAfterAWhile() async throws {
+        let warned = FakePhone(pressures: [.warning], goesOn: true)
+        let late = try await heard(warned, calm: .milliseconds(20), until: "budget 1200")
+        #expect(late == ["warning 900", "budget 1200"])
+        let early = try await heard(warned, calm: .seconds(60), until: "warning 900")
+        #expect(early == ["warning 900"])
+    }
+
+    @Test func noBudgetIsRaisedInTheBackground() async throws {
+        let away = FakePhone(pressures: [.warning], phases: [.background], goesOn: true)
+        let heard = try await heard(away, calm: .milliseconds(300), until: "warning 0", andFor: .milliseconds(500))
+        #expect(heard.sorted() == ["pause", "warning 0", "warning 900"])
+    }
+
     @Test func heatIsHandedOn() async {
         #expect(await heard(FakePhone(levels: [.serious, .nominal])) == ["thermal serious", "thermal nominal"])
     }

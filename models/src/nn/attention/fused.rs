@@ -30,9 +30,10 @@ pub(super) fn fused_attention(
     }
     let (sequences, heads, queries, _) = q.dims4()?;
     let scores = (sequences, heads, queries, k.dim(2)?);
-    // The kernel steps over all axes but the last, so a bias that is shared is not written out.
     let bias = match bias {
-        Some(bias) => Some(rows_in_one_piece(&bias.to_dtype(q.dtype())?)?.broadcast_as(scores)?),
+        Some(bias) => {
+            Some(readable_bias(&bias.to_dtype(q.dtype())?, k.dim(2)?)?.broadcast_as(scores)?)
+        }
         None => None,
     };
     let [q, k, v] = [q, k, v].map(rows_in_one_piece);
@@ -53,6 +54,17 @@ fn has_kernel(
     compiled && queries > 1 && (!biased || queries <= keys)
 }
 
+/// A bias with a value for each key, as the kernel reads it: side by side, and from the beginning of its memory, since candle tells
+/// it of no other. It steps over all other axes, so a bias that is shared along them is not written out.
+fn readable_bias(bias: &Tensor, keys: usize) -> candle_core::Result<Tensor> {
+    let (sequences, heads, queries, _) = bias.dims4()?;
+    let bias = bias.broadcast_as((sequences, heads, queries, keys))?;
+    match bias.layout().start_offset() {
+        0 => rows_in_one_piece(&bias),
+        _ => bias.force_contiguous(),
+    }
+}
+
 /// The same tensor, with the last axis side by side in memory.
 fn rows_in_one_piece(x: &Tensor) -> candle_core::Result<Tensor> {
     match x.stride().last() {
@@ -63,6 +75,8 @@ fn rows_in_one_piece(x: &Tensor) -> candle_core::Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     #[test]
@@ -79,23 +93,55 @@ mod tests {
         assert!(!has(144, 72, 30, DType::F32, true), "a bias needs a key for each query");
     }
 
+    #[test]
+    fn a_bias_is_where_the_kernel_reads_it() {
+        let bias = Tensor::arange(0f32, 48., &Device::Cpu).unwrap().reshape((2, 2, 3, 4)).unwrap();
+        let shared = bias.narrow(1, 0, 1).unwrap().broadcast_as((2, 5, 3, 4)).unwrap();
+        let cases = [
+            bias.clone(),
+            bias.narrow(0, 1, 1).unwrap(),
+            bias.narrow(2, 1, 2).unwrap(),
+            bias.narrow(3, 0, 1).unwrap(),
+            bias.narrow(3, 2, 1).unwrap(),
+            bias.transpose(2, 3).unwrap().narrow(3, 0, 1).unwrap(),
+            shared.clone(),
+        ];
+        for case in &cases {
+            let found = readable_bias(case, 4).unwrap();
+            let layout = found.layout();
+            assert_eq!((layout.start_offset(), layout.stride()[3]), (0, 1), "{case:?}");
+            let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values(&found), values(&case.broadcast_as(found.shape()).unwrap()));
+        }
+        assert_eq!(readable_bias(&shared, 4).unwrap().stride(), shared.stride(), "written out");
+    }
+
     #[cfg(feature = "metal")]
     #[test]
     fn the_kernel_computes_what_the_plain_way_does() {
-        use candle_core::Device;
-
         let metal = Device::new_metal(0).unwrap();
         // Lengths beside and between the kernel's tiles of 32.
-        for (queries, keys, biased) in [(144, 30, false), (20, 20, false), (33, 65, true)] {
+        let plain: fn(Tensor) -> candle_core::Result<Tensor> = Ok;
+        let cases: [(_, _, Option<fn(Tensor) -> _>); 5] = [
+            (144, 30, None),
+            (20, 20, None),
+            (33, 65, Some(plain)),
+            // Of more sequences than one, not the first; and one value for all keys.
+            (33, 65, Some(|bias| bias.narrow(0, 1, 1))),
+            (33, 65, Some(|bias| bias.narrow(0, 0, 1)?.narrow(3, 7, 1))),
+        ];
+        for (queries, keys, part) in cases {
             let random =
                 |length| Tensor::randn(0f32, 1., (3, 2, length, 72), &Device::Cpu).unwrap();
             let (q, k, v) = (random(queries), random(keys), random(keys));
-            let bias = Tensor::randn(0f32, 1., (1, 2, queries, keys), &Device::Cpu).unwrap();
-            let bias = biased.then_some(bias);
+            let whole = Tensor::randn(0f32, 1., (3, 2, queries, keys), &Device::Cpu).unwrap();
+            let on = |x: &Tensor| x.to_device(&metal).unwrap();
+            let bias_on =
+                |device: &Device| part.map(|part| part(whole.to_device(device).unwrap()).unwrap());
+            let bias = bias_on(&Device::Cpu);
             let expected =
                 crate::nn::scaled_dot_product_attention(&q, &k, &v, 0.1, bias.as_ref()).unwrap();
-            let on = |x: &Tensor| x.to_device(&metal).unwrap();
-            let bias = bias.as_ref().map(on);
+            let bias = bias_on(&metal);
             let found = fused_attention(&on(&q), &on(&k), &on(&v), 0.1, bias.as_ref()).unwrap();
             let found = found.expect("there is a kernel").to_device(&Device::Cpu).unwrap();
             let error = (found - expected).unwrap().abs().unwrap().flatten_all().unwrap();

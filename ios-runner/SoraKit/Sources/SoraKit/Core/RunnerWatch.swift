@@ -9,25 +9,42 @@ public struct RunnerWatch: Sendable {
     private let probe: any MemoryProbe
     private let background: any BackgroundTime
     private let budget: MemoryBudget
+    private let rhythm: Rhythm
     private let whereabouts = Whereabouts()
+
+    /// When it looks at memory by itself.
+    public struct Rhythm: Sendable {
+        /// Between two looks. Our choice: as often as metrics are looked at.
+        public var look: Duration
+        /// A warning is over when no other one has come for so long, whether the system says so or not: of what it tells this app
+        /// alone it never does. Our choice.
+        public var calm: Duration
+
+        public init(look: Duration = .seconds(5), calm: Duration = .seconds(60)) {
+            self.look = look
+            self.calm = calm
+        }
+    }
 
     public init(
         runner: any SoraRunnerProtocol,
         surroundings: any Surroundings,
         probe: any MemoryProbe,
         background: any BackgroundTime,
-        budget: MemoryBudget = MemoryBudget()
+        budget: MemoryBudget = MemoryBudget(),
+        rhythm: Rhythm = Rhythm()
     ) {
         self.runner = runner
         self.surroundings = surroundings
         self.probe = probe
         self.background = background
         self.budget = budget
+        self.rhythm = rhythm
     }
 
     public func run() async {
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { await reportFootprint() }
+            group.addTask { await lookAtMemory() }
             await watch()
             group.cancelAll()
         }
@@ -41,22 +58,27 @@ public struct RunnerWatch: Sendable {
         }
     }
 
-    /// The phone tells its apps what they take, and nobody else; the metrics learn it here. Our choice: as often as metrics are
-    /// looked at.
-    private func reportFootprint() async {
+    /// The phone tells its apps what they take, and nobody else; the metrics learn it here.
+    private func lookAtMemory() async {
         while !Task.isCancelled {
             runner.reportFootprint(bytes: probe.footprintBytes)
-            try? await Task.sleep(for: .seconds(5))
+            if await whereabouts.isCalmAgain(after: rhythm.calm) { await raiseBudget() }
+            try? await Task.sleep(for: rhythm.look)
         }
+    }
+
+    /// A runner that is closed needs no memory.
+    private func raiseBudget() async {
+        _ = try? await runner.setMemoryBudget(bytes: budget.bytes(probe: probe))
     }
 
     private func watchMemory() async {
         for await pressure in surroundings.memoryPressure() {
-            let bytes = budget.bytes(probe: probe, pressure: pressure)
-            // A runner that is closed needs no memory.
             switch pressure {
-            case .normal: if !(await whereabouts.isAway) { _ = try? await runner.setMemoryBudget(bytes: bytes) }
-            case .warning, .critical: _ = try? await runner.memoryWarning(bytes: bytes)
+            case .normal: if await whereabouts.isCalmed() { await raiseBudget() }
+            case .warning, .critical:
+                await whereabouts.warned()
+                _ = try? await runner.memoryWarning(bytes: budget.bytes(probe: probe, pressure: pressure))
             }
         }
     }
@@ -80,24 +102,37 @@ public struct RunnerWatch: Sendable {
                     _ = try? await runner.memoryWarning(bytes: 0)
                 }
             case .foreground:
-                if await whereabouts.comeBack() {
-                    _ = try? await runner.setMemoryBudget(bytes: budget.bytes(probe: probe))
-                }
+                if await whereabouts.comeBack() { await raiseBudget() }
                 runner.resume()
             }
         }
     }
 }
 
-/// Whether the app is in the background, where no budget is raised.
+/// Whether the app is in the background, where no budget is raised, and when it was warned.
 private actor Whereabouts {
-    private(set) var isAway = false
+    private var isAway = false
+    private var warning: ContinuousClock.Instant?
 
     func leave() { isAway = true }
 
     /// Whether it had been away.
     func comeBack() -> Bool {
-        defer { isAway = false }
+        defer { (isAway, warning) = (false, isAway ? nil : warning) }
         return isAway
+    }
+
+    func warned() { warning = .now }
+
+    /// All warnings are over: whether the budget may be raised.
+    func isCalmed() -> Bool {
+        if !isAway { warning = nil }
+        return !isAway
+    }
+
+    /// Whether a warning is over by now, and the budget may be raised. It is said once.
+    func isCalmAgain(after calm: Duration) -> Bool {
+        guard let warning, warning.duration(to: .now) >= calm else { return false }
+        return isCalmed()
     }
 }
