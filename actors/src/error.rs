@@ -151,7 +151,7 @@ pub enum StageErrorKind {
     BadInput,
     /// A model file is missing, unreadable or not what its config says.
     BadModel,
-    /// The chosen device cannot be used.
+    /// The chosen device cannot be used, or fails.
     Device,
     /// The memory budget is too small.
     OverBudget,
@@ -181,20 +181,25 @@ impl StageErrorKind {
     }
 }
 
+impl From<ErrorKind> for StageErrorKind {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::BadInput => Self::BadInput,
+            ErrorKind::BadModel => Self::BadModel,
+            ErrorKind::Device => Self::Device,
+            ErrorKind::Compute => Self::Compute,
+        }
+    }
+}
+
 impl StageFailure {
     /// The class of this failure.
     pub fn kind(&self) -> StageErrorKind {
         match self {
-            Self::Model(cause) => match cause.kind() {
-                ErrorKind::BadInput => StageErrorKind::BadInput,
-                ErrorKind::BadModel => StageErrorKind::BadModel,
-                ErrorKind::Device => StageErrorKind::Device,
-                ErrorKind::Compute => StageErrorKind::Compute,
-            },
+            Self::Model(cause) => cause.kind().into(),
             Self::OverBudget(_) => StageErrorKind::OverBudget,
-            Self::Payload(PayloadError::Compute(_)) | Self::Panicked { .. } => {
-                StageErrorKind::Compute
-            }
+            Self::Payload(PayloadError::Compute(cause)) => ErrorKind::of_computing(cause).into(),
+            Self::Panicked { .. } => StageErrorKind::Compute,
             Self::Payload(_) => StageErrorKind::BadInput,
             Self::Journal(_) => StageErrorKind::Output,
             Self::StageDied { .. } => StageErrorKind::StageDied,

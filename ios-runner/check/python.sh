@@ -8,7 +8,8 @@ cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-target}
 place=$target/ios-runner/python
 
-cargo build --locked -p sora-ios-runner --features bindgen-cli
+# The whole workspace, so that dependencies have the features that tests build them with, and are there already.
+cargo build --locked --workspace --features sora-ios-runner/bindgen-cli
 mkdir -p "$place"
 "$target/debug/uniffi-bindgen" generate "$target/debug/libsora_ios_runner.so" \
     --language python --no-format --out-dir "$place"

@@ -73,7 +73,7 @@ fi
 if ! command -v swiftc >/dev/null; then place=$root/sora; fi
 rm -rf "$place"
 mkdir -p "$place"/{core,apple,logic,views,client,tests}
-cargo build --locked -p sora-ios-runner --features bindgen-cli
+cargo build --locked --workspace --features sora-ios-runner/bindgen-cli
 "$target/debug/uniffi-bindgen" generate "$target/debug/libsora_ios_runner.so" \
     --config ios-runner/bindings.toml --language swift --no-format --out-dir "$place"
 mv "$place/sora_ios_runnerFFI.modulemap" "$place/module.modulemap"

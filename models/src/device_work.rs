@@ -99,7 +99,7 @@ impl FailureRecord {
             return Ok(());
         }
         let failure = format!("the device failed on work that it had been given: {latest}");
-        Err(candle_core::Error::Msg(failure))
+        Err(candle_core::Error::wrap(failure))
     }
 }
 
@@ -122,6 +122,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn failing() -> candle_core::Result<()> {
         Err(candle_core::Error::Msg("out of memory".into()))
@@ -136,7 +137,9 @@ mod tests {
         drop(record.look(failing));
         record.begin(&later);
         for at_work in [&first, &second] {
-            let failure = record.since(at_work, || Ok(())).unwrap_err().to_string();
+            let failure = record.since(at_work, || Ok(())).unwrap_err();
+            assert_eq!(ErrorKind::of_computing(&failure), ErrorKind::Device);
+            let failure = failure.to_string();
             assert!(failure.contains("out of memory"), "{failure}");
             assert!(record.since(at_work, || Ok(())).is_ok(), "it is told twice");
         }

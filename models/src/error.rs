@@ -156,22 +156,25 @@ impl ModelError {
             | Self::TensorShape { .. }
             | Self::CheckpointMismatch { .. } => ErrorKind::BadModel,
             Self::Device { .. } => ErrorKind::Device,
-            Self::Compute(cause) if is_of_device(cause) => ErrorKind::Device,
-            Self::NotFinite { .. } | Self::Panicked { .. } | Self::Compute(_) => ErrorKind::Compute,
+            Self::Compute(cause) => ErrorKind::of_computing(cause),
+            Self::NotFinite { .. } | Self::Panicked { .. } => ErrorKind::Compute,
         }
     }
 }
 
-/// Whether the device failed, such as a GPU that is out of memory or gone, and not what was asked of it.
-fn is_of_device(cause: &candle_core::Error) -> bool {
-    use candle_core::Error;
-    match cause {
-        // Candle wraps what its backends for GPUs say when they are waited for; the CPU's wraps nothing that we call.
-        Error::Cuda(_) | Error::Metal(_) | Error::Wrapped(_) => true,
-        Error::WithPath { inner, .. }
-        | Error::WithBacktrace { inner, .. }
-        | Error::Context { inner, .. } => is_of_device(inner),
-        _ => false,
+impl ErrorKind {
+    /// Of a tensor operation that failed: because of the device, such as a GPU that is out of memory or gone, or of what was
+    /// asked of it.
+    pub fn of_computing(cause: &candle_core::Error) -> Self {
+        use candle_core::Error;
+        match cause {
+            // Candle wraps what its backends for GPUs say when they are waited for; the CPU's wraps nothing that we call.
+            Error::Cuda(_) | Error::Metal(_) | Error::Wrapped(_) => Self::Device,
+            Error::WithPath { inner, .. }
+            | Error::WithBacktrace { inner, .. }
+            | Error::Context { inner, .. } => Self::of_computing(inner),
+            _ => Self::Compute,
+        }
     }
 }
 
