@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
+use crate::nn::activation::gelu_value;
 use crate::nn::aligned::AlignedValues;
 use crate::nn::microkernel::{
     ONE_TAP, Tile, fetch_to_write, lanes, largest_tile, panel_rows, panel_width,
@@ -15,7 +16,7 @@ use crate::weights::Weights;
 /// a core's cache while all rows pass it; with fewer, sums are fetched and stored more often.
 const BLOCK_FEATURES: usize = 1536;
 
-/// Columns by which weights are turned at a time while they are packed. Our choice: a cache line of values.
+/// Columns by which rows are turned at a time while they are packed. Our choice: a cache line of values.
 const TURNED_FEATURES: usize = 16;
 
 /// What is done with a value of the result once its sum is complete, bias included.
@@ -200,22 +201,19 @@ struct Finish<'a> {
 
 impl Finish<'_> {
     fn rows(&self, tile: &[f32], width: usize, to: &mut [&mut [f32]], column: usize) {
+        let Self { bias, activation, add, last } = *self;
         vectorised(|| {
             for (to, sums) in to.iter_mut().zip(tile.chunks_exact(width)) {
-                let to = &mut to[column..][..self.bias.len()];
-                match self.add {
-                    true => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum),
-                    false => to.copy_from_slice(&sums[..self.bias.len()]),
-                }
-                if !self.last {
-                    continue;
-                }
-                let pairs = to.iter_mut().zip(self.bias);
-                match self.activation {
-                    Activation::None => pairs.for_each(|(to, bias)| *to += bias),
-                    Activation::Gelu => pairs.for_each(|(to, bias)| {
-                        *to = crate::nn::activation::gelu_value(*to + bias);
-                    }),
+                let to = to[column..][..bias.len()].iter_mut().zip(sums).zip(bias);
+                let total = |to: &f32, sum: f32| if add { *to + sum } else { sum };
+                match activation {
+                    _ if !last => to.for_each(|((to, &sum), _)| *to = total(to, sum)),
+                    Activation::None => {
+                        to.for_each(|((to, &sum), bias)| *to = total(to, sum) + bias);
+                    }
+                    Activation::Gelu => {
+                        to.for_each(|((to, &sum), bias)| *to = gelu_value(total(to, sum) + bias));
+                    }
                 }
             }
         });
@@ -246,18 +244,32 @@ fn pack_rows(
     let rows = x.len() / in_features;
     let padded: usize = row_tiles(level, rows).map(|(_, tile_rows)| tile_rows).sum();
     packed.resize(padded * features, 0.0);
-    for (row, tile_rows) in row_tiles(level, rows) {
-        let tile = &mut packed[row * features..][..tile_rows * features];
-        if row + tile_rows > rows {
-            tile.fill(0.0);
-        }
-        let from = &x[row * in_features..x.len().min((row + tile_rows) * in_features)];
-        for start in (0..features).step_by(TURNED_FEATURES) {
-            let end = features.min(start + TURNED_FEATURES);
-            for (index, row) in from.chunks_exact(in_features).enumerate() {
-                let to = tile[start * tile_rows..].iter_mut().skip(index).step_by(tile_rows);
-                to.zip(&row[first + start..first + end]).for_each(|(to, &value)| *to = value);
+    vectorised(|| {
+        for (row, tile_rows) in row_tiles(level, rows) {
+            let tile = &mut packed[row * features..][..tile_rows * features];
+            let from = &x[row * in_features..x.len().min((row + tile_rows) * in_features)];
+            match tile_rows {
+                8 => pack_tile::<8>(from, in_features, first, tile),
+                6 => pack_tile::<6>(from, in_features, first, tile),
+                4 => pack_tile::<4>(from, in_features, first, tile),
+                rows => unreachable!("invariant: no tile has {rows} rows"),
             }
+        }
+    });
+}
+
+/// Packs the rows of one tile, square by square.
+#[inline(always)]
+fn pack_tile<const ROWS: usize>(from: &[f32], in_features: usize, first: usize, tile: &mut [f32]) {
+    let (tile, _) = tile.as_chunks_mut::<ROWS>();
+    for (square, to) in tile.chunks_mut(TURNED_FEATURES).enumerate() {
+        let start = first + square * TURNED_FEATURES;
+        let mut values = [[0f32; TURNED_FEATURES]; ROWS];
+        for (values, row) in values.iter_mut().zip(from.chunks_exact(in_features)) {
+            values[..to.len()].copy_from_slice(&row[start..][..to.len()]);
+        }
+        for (feature, to) in to.iter_mut().enumerate() {
+            *to = std::array::from_fn(|row| values[row][feature]);
         }
     }
 }
