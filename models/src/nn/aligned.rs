@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 /// A cache line, which is also the longest vector that a tile reads.
 const LINE_BYTES: usize = 64;
-const LINE_VALUES: usize = LINE_BYTES / size_of::<f32>();
+/// Values of a cache line.
+pub(super) const LINE_VALUES: usize = LINE_BYTES / size_of::<f32>();
 
 /// A buffer whose vectors, if they are laid out one after the other, each lie in one cache line. Large allocations never do by
 /// themselves: the allocator keeps notes in front of them.

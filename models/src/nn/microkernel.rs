@@ -74,7 +74,7 @@ pub(super) fn panel_rows(level: SimdLevel, left: usize) -> usize {
 /// Fetches what will be written in a while, so that writing does not wait for it.
 pub(super) fn fetch_to_write(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(x86::LINE_VALUES) {
+    for line in values.chunks(super::aligned::LINE_VALUES) {
         x86::fetch_to_write(line);
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -182,12 +182,9 @@ mod x86 {
     /// they are on their way for as long as an outer cache takes.
     const CHANNELS_AHEAD: usize = 24;
 
-    /// Values of a cache line.
-    pub(super) const LINE_VALUES: usize = 16;
-
-    /// Of a processor without a way to fetch for writing, this does nothing.
+    /// Fetches the cache line of the first value; a processor that cannot fetch for writing passes over it.
     pub(super) fn fetch_to_write(line: &[f32]) {
-        // Every processor with SSE, which every one of 64 bits has, knows the instruction or passes over it.
+        // SAFETY: SSE is part of every processor of 64 bits, and fetching reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
     }
 
