@@ -7,7 +7,7 @@
 use candle_core::{DType, Device};
 
 use crate::error::Result;
-use crate::nn::{ATTENTION_SLAB_SCORES, convolution_workspace_bytes};
+use crate::nn::{ATTENTION_SLAB_SCORES, convolution_workspace_bytes, sums_of_a_row};
 use crate::sizes::VideoSize;
 use crate::stdit3::Stdit3Config;
 use crate::t5::T5Config;
@@ -26,9 +26,9 @@ const END_TOKEN_TENSORS: usize = 4;
 /// Rows that a thread has in hand on the fused path, unless a sequence is longer.
 const FUSED_GROUP_ROWS: usize = 192;
 
-/// What the fused path holds for each row in hand besides queries, keys and values or the hidden layer, in rows: up to three
-/// tokens that are merged, what goes into products, an attention's result, and the same packed.
-const FUSED_ROWS: usize = 6;
+/// What the fused path holds for each row in hand besides queries, keys and values or the hidden layer, and what products lay
+/// out of it, in rows: up to three tokens that are merged, what goes into products, and an attention's result.
+const FUSED_ROWS: usize = 5;
 
 /// Hidden layers of the MLP that are alive together: before and after the activation.
 const BLOCK_HIDDEN_LAYERS: usize = 2;
@@ -83,7 +83,11 @@ pub fn denoising_bytes(
         let text_rows = GUIDANCE_ROWS * config.model_max_length * 2 * config.hidden_size * width;
         let group = FUSED_GROUP_ROWS.max(tokens / frames).max(frames);
         let wide = (3 * config.hidden_size).max(config.mlp_hidden_size());
-        let scratch = (FUSED_ROWS * config.hidden_size + wide) * group * width;
+        let rows_in_hand = (FUSED_ROWS * config.hidden_size + wide) * group;
+        // The MLP takes so many rows at a time, whatever the group.
+        let laid_out =
+            (config.hidden_size * group).max(config.mlp_hidden_size() * FUSED_GROUP_ROWS);
+        let scratch = (rows_in_hand + laid_out + sums_of_a_row() * group) * width;
         let fused = token_tensor + text_rows + rayon::current_num_threads() * scratch;
         let working = fused.max(END_TOKEN_TENSORS * token_tensor) as u64;
         return Ok(ActivationBytes { carried, working });

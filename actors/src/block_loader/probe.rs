@@ -19,6 +19,9 @@ struct Counts {
     owner: LoaderOf,
     loads: AtomicU64,
     read_bytes: AtomicU64,
+    /// Of the sweep under way.
+    sweep_read_bytes: AtomicU64,
+    swept_bytes: AtomicU64,
     hits: AtomicU64,
     load_nanoseconds: AtomicU64,
     wait_nanoseconds: AtomicU64,
@@ -34,6 +37,8 @@ pub struct LoaderSnapshot {
     pub loads: u64,
     /// Bytes of them, as stored.
     pub read_bytes: u64,
+    /// Of those, what belongs to sweeps that were delivered to their last block: nothing read ahead for the next one.
+    pub swept_bytes: u64,
     /// Blocks that were in memory already.
     pub hits: u64,
     /// Time spent reading.
@@ -51,6 +56,8 @@ impl LoaderProbe {
                 owner,
                 loads: zero(),
                 read_bytes: zero(),
+                sweep_read_bytes: zero(),
+                swept_bytes: zero(),
                 hits: zero(),
                 load_nanoseconds: zero(),
                 wait_nanoseconds: zero(),
@@ -68,15 +75,26 @@ impl LoaderProbe {
             stage: counts.owner.to_string(),
             loads: count(&counts.loads),
             read_bytes: count(&counts.read_bytes),
+            swept_bytes: count(&counts.swept_bytes),
             hits: count(&counts.hits),
             load_seconds: seconds(&counts.load_nanoseconds),
             wait_seconds: seconds(&counts.wait_nanoseconds),
         }
     }
 
+    pub(super) fn sweep_begins(&self) {
+        self.shared.sweep_read_bytes.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn sweep_is_read(&self) {
+        let read = self.shared.sweep_read_bytes.load(Ordering::Relaxed);
+        self.shared.swept_bytes.fetch_add(read, Ordering::Relaxed);
+    }
+
     pub(super) fn loaded(&self, stored_bytes: u64, duration: Duration) {
         self.shared.loads.fetch_add(1, Ordering::Relaxed);
         self.shared.read_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
+        self.shared.sweep_read_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
         add(&self.shared.load_nanoseconds, duration);
         self.shared.metrics.loaded(stored_bytes, duration);
     }

@@ -123,6 +123,7 @@ impl<L: LoadBlocks> BlockLoader<L> {
         let Some((sweep, index)) = self.course.next() else { return false };
         if index == 0 {
             self.target = self.target();
+            self.probe.sweep_begins();
         }
         let block = match self.retained.get(index) {
             Some(block) => {
@@ -136,7 +137,12 @@ impl<L: LoadBlocks> BlockLoader<L> {
             }
         };
         match &block {
-            Ok(_) => self.course.delivered(),
+            Ok(_) => {
+                if index + 1 == self.blocks.block_count() {
+                    self.probe.sweep_is_read();
+                }
+                self.course.delivered();
+            }
             Err(_) => self.course.failed(),
         }
         self.core.metrics().items_out(1);

@@ -209,7 +209,7 @@ fn no_block_is_read_twice_in_a_sweep_and_kept_ones_not_again() {
         }
         let probe = rig.feed().probe().observe();
         assert_eq!((probe.loads, probe.read_bytes), (6 + 3 * (6 - kept), 5 * (6 + 3 * (6 - kept))));
-        assert_eq!(probe.hits, 3 * kept);
+        assert_eq!((probe.hits, probe.swept_bytes), (3 * kept, probe.read_bytes));
         assert_eq!(rig.ledger.observe().of(MemoryUse::Retained), kept * BLOCK_BYTES);
         assert!(rig.ledger.observe().peak_bytes <= budget);
         rig.end();
@@ -282,6 +282,19 @@ fn a_sweep_that_is_left_early_leaves_nothing_in_the_way() {
     }
     rig.feed().rest();
     assert_eq!(rig.ledger.observe().total_bytes(), 0);
+    rig.end();
+}
+
+#[test]
+fn bytes_of_sweeps_do_not_count_what_is_read_ahead_or_left_early() {
+    let mut rig = Rig::new(8, 1000, settings(1, false, true));
+    rig.sweep();
+    // The first blocks of the next sweep.
+    rig.log.wait_for(1, 2);
+    assert_eq!(rig.feed().probe().observe().swept_bytes, 8 * 5);
+    rig.feed().acquire(0).unwrap();
+    rig.sweep();
+    assert_eq!(rig.feed().probe().observe().swept_bytes, 2 * 8 * 5);
     rig.end();
 }
 

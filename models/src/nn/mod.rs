@@ -25,7 +25,7 @@ pub use conv::{CausalConv3d, Conv2d, DoublingConv2d, Window, release_workspaces}
 pub use embeddings::{PositionScale, sin_cos_positions_2d, sinusoidal_embedding};
 pub use group_norm::GroupNorm;
 pub use linear::Linear;
-pub(crate) use linear::{Activation, PackedLinear, ProductScratch, rows_of_a_share};
+pub(crate) use linear::{Activation, PackedLinear, ProductScratch, rows_of_a_share, sums_of_a_row};
 pub(crate) use norm::mean_and_scale;
 pub use norm::{RmsNorm, layer_norm};
 pub use rope::RotaryTable;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::config::T5Config;
 use crate::error::Result;
-use crate::nn::{Linear, RmsNorm, biased_attention, gelu_gated, scaled_dot_product_attention};
+use crate::nn::{Linear, RmsNorm, biased_attention, scaled_dot_product_attention};
 use crate::weights::Weights;
 
 /// One block of the encoder, independent of the others.
@@ -65,7 +65,7 @@ impl T5Block {
     pub fn forward(&self, x: &Tensor, position_bias: &Tensor) -> Result<Tensor> {
         let x = (x + self.attend(&self.attention_norm.forward(x)?, position_bias)?)?;
         let normed = self.feed_forward_norm.forward(&x)?;
-        let hidden = gelu_gated(&self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;
+        let hidden = Linear::forward_gelu_gated(&self.gate, &self.up, &normed)?;
         Ok((x + self.down.forward(&hidden)?)?)
     }
 
@@ -74,7 +74,7 @@ impl T5Block {
         let heads = |projected: Tensor| -> Result<Tensor> {
             Ok(projected.reshape((batch, length, self.num_heads, ()))?.transpose(1, 2)?)
         };
-        let (q, k, v) = (self.q.forward(x)?, self.k.forward(x)?, self.v.forward(x)?);
+        let [q, k, v] = Linear::forward_each([&self.q, &self.k, &self.v], x)?;
         if let Some(attended) = biased_attention([&q, &k, &v], position_bias, self.num_heads)? {
             return self.o.forward(&attended);
         }

@@ -103,8 +103,16 @@ struct JobTimes {
     decoding: Option<Instant>,
     finished: Option<Instant>,
     evaluations: usize,
-    /// After each step.
-    steps: Vec<(Instant, StageFigures)>,
+    steps: Vec<StepEnd>,
+}
+
+/// How far denoising was when a step ended.
+struct StepEnd {
+    at: Instant,
+    /// All that was done until then.
+    figures: StageFigures,
+    /// Read for sweeps that were over.
+    swept_bytes: u64,
 }
 
 async fn follow(job: Job, observed: Option<PipelineHandle>) -> Result<JobTimes, BenchError> {
@@ -119,7 +127,11 @@ async fn follow(job: Job, observed: Option<PipelineHandle>) -> Result<JobTimes, 
                 times.denoised = Some(now);
                 if let Some(pipeline) = &observed {
                     let snapshot = pipeline.observe().await.ok_or(BenchError::Ended)?;
-                    times.steps.push((now, figures_of(&snapshot, DENOISING)));
+                    times.steps.push(StepEnd {
+                        at: now,
+                        figures: figures_of(&snapshot, DENOISING),
+                        swept_bytes: swept_bytes(&snapshot, DENOISING),
+                    });
                 }
             }
             JobEvent::Decoding => times.decoding = Some(now),
@@ -151,7 +163,7 @@ fn between(
 
 /// What some stages and their loaders had done at that moment.
 fn figures_of(snapshot: &PipelineSnapshot, stages: &[&str]) -> StageFigures {
-    let named = |name: &str| stages.iter().any(|stage| name.starts_with(stage));
+    let named = |name: &str| is_of(name, stages);
     let mut figures = StageFigures::default();
     for stage in snapshot.stages.iter().filter(|stage| named(&stage.name)) {
         figures.compute_seconds += stage.busy_seconds;
@@ -168,21 +180,31 @@ fn figures_of(snapshot: &PipelineSnapshot, stages: &[&str]) -> StageFigures {
     figures
 }
 
-/// What a step takes, from the end of the first one on: times are medians, bytes are the mean.
-fn step_figures(steps: &[(Instant, StageFigures)]) -> StageFigures {
+fn is_of(name: &str, stages: &[&str]) -> bool {
+    stages.iter().any(|stage| name.starts_with(stage))
+}
+
+/// What those stages' loaders had read for sweeps that were over.
+fn swept_bytes(snapshot: &PipelineSnapshot, stages: &[&str]) -> u64 {
+    let loaders = snapshot.loaders.iter().filter(|loader| is_of(&loader.stage, stages));
+    loaders.map(|loader| loader.swept_bytes).sum()
+}
+
+/// What a step takes, from the end of the first one on: medians of its times, and the mean of its bytes, by whole sweeps: when
+/// a step ends, the loader is reading for the next one already.
+fn step_figures(steps: &[StepEnd]) -> StageFigures {
     let later: Vec<_> = steps.windows(2).map(|pair| (&pair[0], &pair[1])).collect();
     let middle = |of: fn(&StageFigures) -> f64| {
-        median(&later, |(before, after)| of(&after.1) - of(&before.1)).unwrap_or(0.0)
+        median(&later, |(before, after)| of(&after.figures) - of(&before.figures)).unwrap_or(0.0)
     };
-    let read_bytes = |step: Option<&(Instant, StageFigures)>| step.map_or(0, |of| of.1.read_bytes);
+    let [first, .., last] = steps else { return StageFigures::default() };
     StageFigures {
-        seconds: median(&later, |(before, after)| (after.0 - before.0).as_secs_f64())
+        seconds: median(&later, |(before, after)| (after.at - before.at).as_secs_f64())
             .unwrap_or(0.0),
         compute_seconds: middle(|of| of.compute_seconds),
         load_seconds: middle(|of| of.load_seconds),
         wait_seconds: middle(|of| of.wait_seconds),
-        read_bytes: (read_bytes(steps.last()) - read_bytes(steps.first()))
-            / later.len().max(1) as u64,
+        read_bytes: (last.swept_bytes - first.swept_bytes) / later.len() as u64,
     }
 }
 
@@ -198,16 +220,15 @@ mod tests {
 
     use super::*;
 
-    fn after(seconds: f64, read_bytes: u64) -> StageFigures {
-        StageFigures { compute_seconds: seconds, read_bytes, ..StageFigures::default() }
-    }
-
     #[test]
     fn a_step_is_the_middle_of_those_after_the_first() {
         let start = Instant::now();
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let steps =
-            [(at(9), after(8.0, 700)), (at(11), after(9.0, 800)), (at(15), after(12.0, 1100))];
+        let end = |at: u64, compute_seconds: f64, swept_bytes: u64| StepEnd {
+            at: start + Duration::from_secs(at),
+            figures: StageFigures { compute_seconds, ..StageFigures::default() },
+            swept_bytes,
+        };
+        let steps = [end(9, 8.0, 300), end(11, 9.0, 500), end(15, 12.0, 700)];
         let step = step_figures(&steps);
         assert_eq!((step.seconds, step.compute_seconds, step.read_bytes), (3.0, 2.0, 200));
         assert_eq!(step_figures(&steps[..1]), StageFigures::default());

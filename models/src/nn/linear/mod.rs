@@ -1,5 +1,6 @@
 //! The affine map `x W^T + b`.
 
+mod laid_out_rows;
 mod packed;
 mod product;
 #[cfg(test)]
@@ -8,10 +9,11 @@ mod tests;
 use candle_core::{Module, Tensor};
 
 use crate::error::Result;
+use crate::nn::gelu_gated;
 use crate::weights::Weights;
-use product::Product;
+use product::{GatedLayer, products};
 
-pub(crate) use packed::{Activation, PackedLinear, ProductScratch};
+pub(crate) use packed::{Activation, PackedLinear, ProductScratch, sums_of_a_row};
 pub(crate) use product::rows_of_a_share;
 
 /// A dense layer over the last axis.
@@ -67,9 +69,44 @@ impl Linear {
         match &self.0 {
             Kind::Plain(plain) => Ok(plain.forward(x)?),
             Kind::Packed(packed) => {
-                let x = x.contiguous()?;
-                Ok(x.apply_op1_no_bwd(&Product { linear: packed })?)
+                let [product] = products([GatedLayer::alone(packed)], x)?;
+                Ok(product)
             }
+        }
+    }
+
+    /// [`Linear::forward`] of several layers with the same input: where it has few rows, threads go through all layers
+    /// without waiting for each other, with rows that are laid out once.
+    ///
+    /// # Errors
+    /// The last axis is not as long as the input of each.
+    pub fn forward_each<const LAYERS: usize>(
+        layers: [&Self; LAYERS],
+        x: &Tensor,
+    ) -> Result<[Tensor; LAYERS]> {
+        let packed: Vec<_> =
+            layers.iter().filter_map(|layer| layer.packed()).map(GatedLayer::alone).collect();
+        if let Ok(packed) = packed.try_into() {
+            return products(packed, x);
+        }
+        let mut each = Vec::with_capacity(LAYERS);
+        for layer in layers {
+            each.push(layer.forward(x)?);
+        }
+        Ok(each.try_into().expect("invariant: each layer has made one product"))
+    }
+
+    /// [`gelu_gated`] of two layers with the same input.
+    ///
+    /// # Errors
+    /// The last axis is not as long as the input of both, or their outputs differ in length.
+    pub fn forward_gelu_gated(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
+        match (up.packed(), gate.packed()) {
+            (Some(up), Some(gate)) if up.out_features() == gate.out_features() => {
+                let [hidden] = products([GatedLayer { layer: up, gate: Some(gate) }], x)?;
+                Ok(hidden)
+            }
+            _ => gelu_gated(&gate.forward(x)?, &up.forward(x)?),
         }
     }
 

@@ -1,23 +1,26 @@
 //! A matrix of weights laid out for the tiles that multiply it, and products of rows with it.
 
+use std::ops::Range;
+
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 use crate::nn::activation::gelu_value;
 use crate::nn::aligned::AlignedValues;
-use crate::nn::microkernel::{
-    ONE_TAP, Tile, fetch_to_write, lanes, largest_tile, panel_rows, panel_width,
-};
+use crate::nn::linear::laid_out_rows::{LaidOutRows, TURNED_FEATURES, Threads, feature_blocks};
+use crate::nn::microkernel::{ONE_TAP, Tile, fetch_to_write, lanes, largest_tile, panel_width};
 use crate::nn::rows::with_values;
 use crate::nn::simd::{SimdLevel, vectorised};
 use crate::weights::Weights;
 
-/// Features of the input that are multiplied at a time. Our choice, measured: with more, a panel of weights does not stay in
-/// a core's cache while all rows pass it; with fewer, sums are fetched and stored more often.
-const BLOCK_FEATURES: usize = 1536;
+/// Panels that pass a block of features before the next one is multiplied. Our choice, measured: with fewer, the rows are
+/// fetched more often from outside a core's cache; with more, their sums do not stay in it.
+const PANELS_TOGETHER: usize = 8;
 
-/// Columns by which rows are turned at a time while they are packed. Our choice: a cache line of values.
-const TURNED_FEATURES: usize = 16;
+/// Sums that a product keeps for each row.
+pub(crate) fn sums_of_a_row() -> usize {
+    PANELS_TOGETHER * panel_width(SimdLevel::best())
+}
 
 /// What is done with a value of the result once its sum is complete, bias included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(crate) enum Activation {
     None,
     /// [`crate::nn::gelu`].
     Gelu,
+    /// [`crate::nn::gelu`] of it times what is in its place already: [`crate::nn::gelu_gated`].
+    GeluGate,
 }
 
 /// The weights of an affine map on a CPU in f32.
@@ -42,10 +47,8 @@ pub(crate) struct PackedLinear {
 /// Where a thread computes products: reused from one to the next.
 #[derive(Default)]
 pub(crate) struct ProductScratch {
-    /// Rows of the input, in tiles `[features, rows]`.
-    packed: Vec<f32>,
-    /// One tile of the result.
-    tile: AlignedValues,
+    rows: LaidOutRows,
+    sums: AlignedValues,
 }
 
 impl PackedLinear {
@@ -60,10 +63,24 @@ impl PackedLinear {
         out_features: usize,
         bias: Option<&Tensor>,
     ) -> Result<Option<Self>> {
-        if !weights.device().is_cpu() || weights.dtype() != DType::F32 || out_features == 0 {
+        Self::load_for(SimdLevel::best(), weights, in_features, out_features, bias)
+    }
+
+    /// [`PackedLinear::load`] for other vector instructions than the best.
+    ///
+    /// # Errors
+    /// The tensor is missing or has another shape.
+    pub(super) fn load_for(
+        level: SimdLevel,
+        weights: &Weights,
+        in_features: usize,
+        out_features: usize,
+        bias: Option<&Tensor>,
+    ) -> Result<Option<Self>> {
+        let computes = weights.device().is_cpu() && weights.dtype() == DType::F32;
+        if !computes || in_features == 0 || out_features == 0 {
             return Ok(None);
         }
-        let level = SimdLevel::best();
         let width = panel_width(level);
         let padded = out_features.next_multiple_of(width);
         weights.note_larger_layout((padded - out_features) * in_features);
@@ -108,10 +125,22 @@ impl PackedLinear {
         self.out_features
     }
 
-    /// Features of a panel, and how many panels there are.
-    pub(crate) fn panels(&self) -> (usize, usize) {
+    /// How many panels there are.
+    pub(super) fn panels(&self) -> usize {
+        self.bias.len() / panel_width(self.level)
+    }
+
+    /// The columns of the result that panels make: as many for each but the last.
+    pub(super) fn columns(&self, panels: &Range<usize>) -> Range<usize> {
         let width = panel_width(self.level);
-        (width, self.bias.len() / width)
+        panels.start * width..self.out_features.min(panels.end * width)
+    }
+
+    /// Lays rows `[rows, in_features]` out for products with these weights, block by block on all threads.
+    pub(super) fn lay_out(&self, x: &[f32]) -> LaidOutRows {
+        let mut rows = LaidOutRows::default();
+        rows.lay_out(x, self.in_features, self.level, Threads::All);
+        rows
     }
 
     /// `activation(x W^T + b)` on this thread.
@@ -125,153 +154,113 @@ impl PackedLinear {
         to: &mut [f32],
         scratch: &mut ProductScratch,
     ) {
-        let (_, panels) = self.panels();
-        let mut rows: Vec<_> = to.chunks_exact_mut(self.out_features).collect();
-        self.multiply_panels(x, activation, 0..panels, &mut rows, scratch);
+        let ProductScratch { rows, sums } = scratch;
+        rows.lay_out(x, self.in_features, self.level, Threads::One);
+        let panels = self.panels();
+        for first in (0..panels).step_by(PANELS_TOGETHER) {
+            let together = first..panels.min(first + PANELS_TOGETHER);
+            let columns = self.columns(&together);
+            let rows_to = to.chunks_exact_mut(self.out_features);
+            let mut to: Vec<_> = rows_to.map(|row| &mut row[columns.clone()]).collect();
+            self.multiply_panels(together, rows, activation, &mut to, sums);
+        }
     }
 
-    /// The columns of some panels of [`PackedLinear::multiply`]. For each value the products are added in the order of
-    /// the features, whatever rows and panels it is computed with.
+    /// The columns of some panels of [`PackedLinear::multiply`]. For each value the products are added in the order of the
+    /// features, whatever rows and panels are computed beside it.
     ///
     /// # Shapes
-    /// `x` `[rows, in_features]`; each of the rows of `to` the features of these panels.
-    pub(crate) fn multiply_panels(
+    /// Each of the rows of `to` the panels' columns; `sums` is room for sums that are not complete.
+    pub(super) fn multiply_panels(
         &self,
-        x: &[f32],
+        panels: Range<usize>,
+        rows: &LaidOutRows,
         activation: Activation,
-        panels: std::ops::Range<usize>,
         to: &mut [&mut [f32]],
-        scratch: &mut ProductScratch,
+        sums: &mut AlignedValues,
     ) {
         let width = panel_width(self.level);
-        let first_column = panels.start * width;
-        let blocks = self.in_features.div_ceil(BLOCK_FEATURES).max(1);
-        let block = self.in_features.div_ceil(blocks);
-        scratch.tile.set_length(largest_tile(self.level).0 * width);
-        let tiles = row_tiles(self.level, to.len()).count().max(1);
-        for first in (0..self.in_features).step_by(block) {
-            let features = block.min(self.in_features - first);
-            pack_rows(x, self.in_features, first, features, self.level, &mut scratch.packed);
-            let last = first + features == self.in_features;
-            let weights_of = |panel: usize| {
-                &self.panels[(panel * self.in_features + first) * width..][..features * width]
-            };
+        let blocks: Vec<_> = feature_blocks(self.in_features).collect();
+        // Sums that are complete at once need no place but their tile's.
+        let at_once = blocks.len() == 1;
+        let kept_rows = if at_once { largest_tile(self.level).0 } else { rows.padded() };
+        let kept_panels = if at_once { 1 } else { panels.len() };
+        sums.set_length(kept_panels * kept_rows * width);
+        for (index, block) in blocks.iter().enumerate() {
+            let last = index + 1 == blocks.len();
             for panel in panels.clone() {
-                let column = panel * width - first_column;
-                let bias =
-                    &self.bias[panel * width..][..width.min(self.out_features - panel * width)];
-                // Weights come from memory, or from a cache far away: each tile fetches its part of the next panel.
-                let next = if panel + 1 < panels.end { weights_of(panel + 1) } else { &[] };
-                let mut parts_of_next = next.chunks((features * width).div_ceil(tiles));
-                for (row, tile_rows) in row_tiles(self.level, to.len()) {
-                    let last_row = to.len().min(row + tile_rows);
-                    let to = &mut to[row..last_row];
-                    to.iter().for_each(|to| fetch_to_write(&to[column..][..bias.len()]));
-                    let tile = Tile {
-                        scalars: &scratch.packed[row * features..][..tile_rows * features],
-                        rows: tile_rows,
-                        vectors: weights_of(panel),
-                        channels: features,
+                // Weights come from memory, or from a cache far away: each tile fetches its part of those that follow.
+                let next = match blocks.get(index + 1) {
+                    _ if panel + 1 < panels.end => self.weights(panel + 1, block),
+                    Some(block) => self.weights(panels.start, block),
+                    None if panels.end < self.panels() => self.weights(panels.end, &blocks[0]),
+                    None => &[],
+                };
+                let mut parts_of_next =
+                    next.chunks(next.len().div_ceil(rows.tiles().len().max(1)).max(1));
+                let weights = self.weights(panel, block);
+                let bias = &self.bias[self.columns(&(panel..panel + 1))];
+                let panels_before = panel - panels.start;
+                let column = panels_before * width;
+                for &tile in rows.tiles() {
+                    let kept_at = if at_once { 0 } else { panels_before * kept_rows + tile.first };
+                    let sums = &mut sums[kept_at * width..][..tile.rows * width];
+                    let to_end = to.len().min(tile.first + tile.rows);
+                    let to = &mut to[tile.first..to_end];
+                    if last {
+                        to.iter().for_each(|to| fetch_to_write(&to[column..][..bias.len()]));
+                    }
+                    let product = Tile {
+                        scalars: rows.tile(block, tile),
+                        rows: tile.rows,
+                        vectors: weights,
+                        channels: block.len(),
                         channel_pitch: width,
                         taps: ONE_TAP,
-                        sums: &mut scratch.tile,
+                        sums,
                         sums_pitch: width,
                         width: bias.len().div_ceil(lanes(self.level)),
-                        add: false,
+                        add: index > 0,
                         next: parts_of_next.next().unwrap_or_default(),
                     };
-                    tile.compute(self.level);
-                    let finish = Finish { bias, activation, add: first > 0, last };
-                    finish.rows(&scratch.tile, width, to, column);
+                    product.compute(self.level);
+                    if last {
+                        finish(sums, width, bias, activation, to, column);
+                    }
                 }
             }
         }
     }
-}
 
-/// What becomes of a tile of sums.
-struct Finish<'a> {
-    bias: &'a [f32],
-    activation: Activation,
-    /// Whether sums of features before these are there already.
-    add: bool,
-    /// Whether none follow.
-    last: bool,
-}
-
-impl Finish<'_> {
-    fn rows(&self, tile: &[f32], width: usize, to: &mut [&mut [f32]], column: usize) {
-        let Self { bias, activation, add, last } = *self;
-        vectorised(|| {
-            for (to, sums) in to.iter_mut().zip(tile.chunks_exact(width)) {
-                let to = to[column..][..bias.len()].iter_mut().zip(sums).zip(bias);
-                let total = |to: &f32, sum: f32| if add { *to + sum } else { sum };
-                match activation {
-                    _ if !last => to.for_each(|((to, &sum), _)| *to = total(to, sum)),
-                    Activation::None => {
-                        to.for_each(|((to, &sum), bias)| *to = total(to, sum) + bias);
-                    }
-                    Activation::Gelu => {
-                        to.for_each(|((to, &sum), bias)| *to = gelu_value(total(to, sum) + bias));
-                    }
-                }
-            }
-        });
+    /// A panel's weights of some features.
+    fn weights(&self, panel: usize, features: &Range<usize>) -> &[f32] {
+        let width = panel_width(self.level);
+        &self.panels[(panel * self.in_features + features.start) * width..]
+            [..features.len() * width]
     }
 }
 
-/// The first row and the rows of each tile; the last tile may have more rows than there are.
-fn row_tiles(level: SimdLevel, rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut row = 0;
-    std::iter::from_fn(move || {
-        let first = row;
-        let tile_rows = panel_rows(level, rows.checked_sub(first).filter(|&left| left > 0)?);
-        row += tile_rows;
-        Some((first, tile_rows))
-    })
-}
-
-/// Lays some features of all rows out in tiles `[features, rows of the tile]`, with zeros in place of rows that are
-/// missing in the last one.
-fn pack_rows(
-    x: &[f32],
-    in_features: usize,
-    first: usize,
-    features: usize,
-    level: SimdLevel,
-    packed: &mut Vec<f32>,
+/// Adds the bias to a tile of sums, and hands the values over.
+fn finish(
+    sums: &[f32],
+    width: usize,
+    bias: &[f32],
+    activation: Activation,
+    to: &mut [&mut [f32]],
+    column: usize,
 ) {
-    let rows = x.len() / in_features;
-    let padded: usize = row_tiles(level, rows).map(|(_, tile_rows)| tile_rows).sum();
-    packed.resize(padded * features, 0.0);
     vectorised(|| {
-        for (row, tile_rows) in row_tiles(level, rows) {
-            let tile = &mut packed[row * features..][..tile_rows * features];
-            let from = &x[row * in_features..x.len().min((row + tile_rows) * in_features)];
-            match tile_rows {
-                8 => pack_tile::<8>(from, in_features, first, tile),
-                6 => pack_tile::<6>(from, in_features, first, tile),
-                4 => pack_tile::<4>(from, in_features, first, tile),
-                rows => unreachable!("invariant: no tile has {rows} rows"),
+        for (to, sums) in to.iter_mut().zip(sums.chunks_exact(width)) {
+            let to = to[column..][..bias.len()].iter_mut().zip(sums.iter().zip(bias));
+            match activation {
+                Activation::None => to.for_each(|(to, (sum, bias))| *to = sum + bias),
+                Activation::Gelu => to.for_each(|(to, (sum, bias))| *to = gelu_value(sum + bias)),
+                Activation::GeluGate => {
+                    to.for_each(|(to, (sum, bias))| *to *= gelu_value(sum + bias));
+                }
             }
         }
     });
-}
-
-/// Packs the rows of one tile, square by square.
-#[inline(always)]
-fn pack_tile<const ROWS: usize>(from: &[f32], in_features: usize, first: usize, tile: &mut [f32]) {
-    let (tile, _) = tile.as_chunks_mut::<ROWS>();
-    for (square, to) in tile.chunks_mut(TURNED_FEATURES).enumerate() {
-        let start = first + square * TURNED_FEATURES;
-        let mut values = [[0f32; TURNED_FEATURES]; ROWS];
-        for (values, row) in values.iter_mut().zip(from.chunks_exact(in_features)) {
-            values[..to.len()].copy_from_slice(&row[start..][..to.len()]);
-        }
-        for (feature, to) in to.iter_mut().enumerate() {
-            *to = std::array::from_fn(|row| values[row][feature]);
-        }
-    }
 }
 
 /// Turns rows of weights `[features of the panel, in_features]` into a panel `[in_features, width]`, square by square.

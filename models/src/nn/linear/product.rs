@@ -1,11 +1,13 @@
 //! Products of whole tensors, shared out among threads.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::packed::{Activation, PackedLinear, ProductScratch};
+use crate::error::Result;
+use crate::nn::aligned::AlignedValues;
 use crate::nn::microkernel::{PRODUCTS_ON_ONE_THREAD, largest_tile};
-use crate::nn::rows::values_in_order;
+use crate::nn::rows::with_values;
 use crate::nn::scratch::ScratchPool;
 use crate::nn::simd::SimdLevel;
 
@@ -13,85 +15,120 @@ use crate::nn::simd::SimdLevel;
 /// weights are fetched as rarely as possible.
 const BLOCK_ROWS: usize = 192;
 
-/// With fewer rows for each thread, they share the columns instead, so that weights are fetched once in all. Our choice,
-/// measured with the largest matrices: with more rows, they no longer stay in a core's cache while all weights pass them.
+/// With fewer rows for each thread, they share the columns instead, so that weights are fetched once in all. Our choice:
+/// about as many as a thread takes at a time in any case, so that with more there is no weight less to fetch.
 const FEW_ROWS: usize = 192;
 
-/// A linear layer on a tensor in f32 on a CPU, whose last axis it maps.
-pub(super) struct Product<'a> {
-    pub(super) linear: &'a PackedLinear,
+/// What makes one tensor.
+#[derive(Clone, Copy)]
+pub(super) struct GatedLayer<'a> {
+    pub(super) layer: &'a PackedLinear,
+    /// A layer with as many features whose [`crate::nn::gelu`] the other's result is multiplied with.
+    pub(super) gate: Option<&'a PackedLinear>,
 }
 
-impl CustomOp1 for Product<'_> {
-    fn name(&self) -> &'static str {
-        "packed-linear"
+impl<'a> GatedLayer<'a> {
+    pub(super) fn alone(layer: &'a PackedLinear) -> Self {
+        Self { layer, gate: None }
     }
 
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let values = values_in_order(storage, layout, self.name())?;
-        let mut dims = layout.dims().to_vec();
-        let (found, expected) = (dims.last().copied(), self.linear.in_features());
-        if found != Some(expected) {
-            let got = layout.shape().clone();
-            let msg = "a linear layer maps rows of another length".into();
-            return Err(candle_core::Error::UnexpectedShape {
-                msg,
-                expected: expected.into(),
-                got,
-            });
+    /// One after the other: the gate finds what the layer has made.
+    fn layers(self) -> impl Iterator<Item = (&'a PackedLinear, Activation)> {
+        let gate = self.gate.map(|gate| (gate, Activation::GeluGate));
+        [(self.layer, Activation::None)].into_iter().chain(gate)
+    }
+
+    /// The products of some rows.
+    fn multiply(self, x: &[f32], to: &mut [f32], scratch: &mut ProductScratch) {
+        for (layer, activation) in self.layers() {
+            layer.multiply(x, activation, to, scratch);
         }
+    }
+}
+
+/// The products of one tensor in f32 on a CPU, along its last axis, with several layers.
+///
+/// # Errors
+/// The last axis is not as long as the input of each.
+pub(super) fn products<const LAYERS: usize>(
+    gated: [GatedLayer; LAYERS],
+    x: &Tensor,
+) -> Result<[Tensor; LAYERS]> {
+    let found = x.dims().last().copied();
+    let mut layers = gated.iter().flat_map(|gated| gated.layers());
+    if let Some((layer, _)) = layers.find(|(layer, _)| found != Some(layer.in_features())) {
+        let msg = "a linear layer maps rows of another length".into();
+        let (expected, got) = (layer.in_features().into(), x.shape().clone());
+        return Err(candle_core::Error::UnexpectedShape { msg, expected, got }.into());
+    }
+    let results = with_values(x, |values| compute(&gated, values, found.unwrap_or_default()))?;
+    let mut shaped = Vec::with_capacity(LAYERS);
+    for (gated, values) in gated.iter().zip(results) {
+        let mut dims = x.dims().to_vec();
         dims.pop();
-        dims.push(self.linear.out_features());
-        Ok((CpuStorage::F32(self.compute(values)), Shape::from(dims)))
+        dims.push(gated.layer.out_features());
+        shaped.push(Tensor::from_vec(values, dims, x.device())?);
     }
+    Ok(shaped.try_into().expect("invariant: each layer has made one product"))
 }
 
-impl Product<'_> {
-    fn compute(&self, x: &[f32]) -> Vec<f32> {
-        let (inputs, outputs) = (self.linear.in_features(), self.linear.out_features());
-        let rows = x.len().checked_div(inputs).unwrap_or(0);
-        let threads = rayon::current_num_threads();
-        let mut result = vec![0f32; rows * outputs];
-        if threads == 1 || rows * inputs * outputs <= PRODUCTS_ON_ONE_THREAD {
+/// `x` is `[rows, inputs]`.
+fn compute(gated: &[GatedLayer], x: &[f32], inputs: usize) -> Vec<Vec<f32>> {
+    let rows = x.len().checked_div(inputs).unwrap_or(0);
+    let threads = rayon::current_num_threads();
+    let mut results: Vec<_> =
+        gated.iter().map(|gated| vec![0f32; rows * gated.layer.out_features()]).collect();
+    let layers = gated.iter().flat_map(|gated| gated.layers());
+    let outputs: usize = layers.map(|(layer, _)| layer.out_features()).sum();
+    let work = gated.iter().zip(&mut results);
+    if threads == 1 || rows * inputs * outputs <= PRODUCTS_ON_ONE_THREAD {
+        let mut scratch = ProductScratch::default();
+        for (gated, to) in work {
             let blocks = x.chunks(BLOCK_ROWS * inputs.max(1));
-            let mut scratch = ProductScratch::default();
-            for (x, to) in blocks.zip(result.chunks_mut(BLOCK_ROWS * outputs)) {
-                self.linear.multiply(x, Activation::None, to, &mut scratch);
+            for (x, to) in blocks.zip(to.chunks_mut(BLOCK_ROWS * gated.layer.out_features())) {
+                gated.multiply(x, to, &mut scratch);
             }
-        } else if rows >= threads * FEW_ROWS {
-            let block = rows_of_a_share(rows, threads);
-            let shares = x.par_chunks(block * inputs).zip(result.par_chunks_mut(block * outputs));
-            let pool = ScratchPool::<ProductScratch>::new();
-            shares.with_max_len(1).for_each(|(x, to)| {
-                pool.with(|scratch| self.linear.multiply(x, Activation::None, to, scratch));
+        }
+    } else if rows >= threads * FEW_ROWS {
+        let block = rows_of_a_share(rows, threads);
+        let pool = ScratchPool::<ProductScratch>::new();
+        for (gated, to) in work {
+            let to = to.par_chunks_mut(block * gated.layer.out_features());
+            x.par_chunks(block * inputs).zip(to).with_max_len(1).for_each(|(x, to)| {
+                pool.with(|scratch| gated.multiply(x, to, scratch));
             });
-        } else {
-            self.by_columns(x, threads, &mut result);
         }
-        result
+    } else {
+        by_columns(work, x);
     }
+    results
+}
 
-    /// Each thread multiplies all rows with its share of the panels.
-    fn by_columns(&self, x: &[f32], threads: usize, result: &mut [f32]) {
-        let (width, panels) = self.linear.panels();
-        let share = panels.div_ceil(threads);
-        let mut parts: Vec<_> = (0..panels)
-            .step_by(share)
-            .map(|first| (first..panels.min(first + share), Vec::new()))
-            .collect();
-        for row in result.chunks_exact_mut(self.linear.out_features()) {
-            let columns = row.chunks_mut(share * width);
-            parts.iter_mut().zip(columns).for_each(|((_, rows), columns)| rows.push(columns));
+/// All rows with one panel at a time, whichever thread is free: cores are seldom equally fast all the time. (Taking two or
+/// four panels at a time, each block of features with all of them, was as fast as one.)
+fn by_columns<'a>(work: impl Iterator<Item = (&'a GatedLayer<'a>, &'a mut Vec<f32>)>, x: &[f32]) {
+    let mut shares = Vec::new();
+    let mut laid_out = None;
+    for (gated, result) in work {
+        let layer = gated.layer;
+        let rows = laid_out.get_or_insert_with(|| layer.lay_out(x));
+        let first_share = shares.len();
+        let room = || Vec::with_capacity(rows.padded());
+        shares.extend((0..layer.panels()).map(|panel| (gated, panel, room())));
+        for row in result.chunks_exact_mut(layer.out_features()) {
+            let columns = row.chunks_mut(layer.columns(&(0..1)).len());
+            shares[first_share..].iter_mut().zip(columns).for_each(|(share, to)| share.2.push(to));
         }
-        parts.into_par_iter().with_max_len(1).for_each(|(panels, mut rows)| {
-            let mut scratch = ProductScratch::default();
-            self.linear.multiply_panels(x, Activation::None, panels, &mut rows, &mut scratch);
-        });
     }
+    let Some(rows) = &laid_out else { return };
+    let pool = ScratchPool::<AlignedValues>::new();
+    shares.into_par_iter().with_max_len(1).for_each(|(gated, panel, mut to)| {
+        pool.with(|sums| {
+            for (layer, activation) in gated.layers() {
+                layer.multiply_panels(panel..panel + 1, rows, activation, &mut to, sums);
+            }
+        });
+    });
 }
 
 /// Rows of each of the shares that threads take: whole tiles, about as many for each thread, and no more than [`BLOCK_ROWS`].

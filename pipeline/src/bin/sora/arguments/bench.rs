@@ -147,8 +147,8 @@ pub enum ReadLimitChoice {
 
 const CIDL_HELP: &str = "\
 With `--read-limit auto` a run without limits tells how long a step computes. Several prompts are
-compared with one where reading takes as long as computing with all of them, so that one prompt
-alone waits for the disk. Each run is a process of its own; prompts are made up, and nothing is
+compared with one where reading takes half as long again as computing with all of them, so that
+all wait for the disk. Each run is a process of its own; prompts are made up, and nothing is
 decoded.";
 
 fn parse_limit(text: &str) -> Result<ReadLimitChoice, String> {

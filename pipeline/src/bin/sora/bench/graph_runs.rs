@@ -72,7 +72,7 @@ pub fn cidl(arguments: &CidlArguments) -> anyhow::Result<Outcome> {
         }
         ReadLimitChoice::Auto => {
             let resident = runner.run_one(&settings.resident())?;
-            settings.balanced(&memory, resident.step.compute_seconds)
+            settings.read_limits(&memory, resident.step.compute_seconds)
         }
     };
     let series = runner.run_all(&settings.tasks(&memory, limits)?)?;
