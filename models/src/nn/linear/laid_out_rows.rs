@@ -22,8 +22,8 @@ pub(super) fn feature_blocks(in_features: usize) -> impl Iterator<Item = Range<u
 }
 
 fn block_features(in_features: usize) -> usize {
-    let blocks = in_features.div_ceil(BLOCK_FEATURES).max(1);
-    in_features.div_ceil(blocks).next_multiple_of(TURNED_FEATURES).max(TURNED_FEATURES)
+    let blocks = in_features.div_ceil(BLOCK_FEATURES);
+    in_features.div_ceil(blocks).next_multiple_of(TURNED_FEATURES)
 }
 
 /// Some rows that are multiplied together; the last tile may have more rows than there are.
