@@ -98,6 +98,17 @@ impl Tile<'_> {
     }
 
     fn compute_sized<const ROWS: usize, const VECTORS: usize>(self, level: SimdLevel) {
+        // A loop of taps that ends at once would cost a fifth of the time.
+        match self.taps.len() {
+            1 => self.compute_taps::<ROWS, VECTORS, true>(level),
+            _ => self.compute_taps::<ROWS, VECTORS, false>(level),
+        }
+    }
+
+    fn compute_taps<const ROWS: usize, const VECTORS: usize, const SINGLE: bool>(
+        self,
+        level: SimdLevel,
+    ) {
         let columns = VECTORS * lanes(level);
         let last_tap = self.taps.iter().copied().max().unwrap_or(0);
         assert!(self.channels > 0 && self.scalars.len() == self.channels * self.taps.len() * ROWS);
@@ -110,12 +121,18 @@ impl Tile<'_> {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                SimdLevel::Avx512 => x86::avx512::<ROWS, VECTORS>(self),
+                SimdLevel::Avx512 => x86::avx512::<ROWS, VECTORS, SINGLE>(self),
                 #[cfg(target_arch = "x86_64")]
-                SimdLevel::Avx2 => x86::avx2::<ROWS, VECTORS>(self),
-                SimdLevel::Portable => portable::<ROWS, VECTORS>(self),
+                SimdLevel::Avx2 => x86::avx2::<ROWS, VECTORS, SINGLE>(self),
+                SimdLevel::Portable => portable::<ROWS, VECTORS, SINGLE>(self),
             }
         }
+    }
+
+    /// Where the vectors of a channel begin, and the taps from there on. A compiler knows all about them if there is one.
+    #[inline(always)]
+    fn taps_from_the_first<const SINGLE: bool>(&self) -> (usize, &[usize]) {
+        if SINGLE { (self.taps[0], ONE_TAP) } else { (0, self.taps) }
     }
 }
 
@@ -123,16 +140,16 @@ const PORTABLE_LANES: usize = 4;
 
 /// # Safety
 /// Every channel must hold `VECTORS` vectors behind each tap, every row of the sums as many, and the scalars `ROWS`
-/// values for each channel and tap.
+/// values for each channel and tap. With `SINGLE` there is one tap.
 #[allow(clippy::needless_range_loop)] // As in `x86`.
-unsafe fn portable<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
+unsafe fn portable<const ROWS: usize, const VECTORS: usize, const SINGLE: bool>(tile: Tile) {
     let mut sums = [[[0f32; PORTABLE_LANES]; VECTORS]; ROWS];
     let mut scalars = tile.scalars.as_ptr().cast::<[f32; ROWS]>();
-    for channel in 0..tile.channels {
-        // SAFETY: the caller vouches for every channel.
-        let vectors = unsafe { tile.vectors.as_ptr().add(channel * tile.channel_pitch) };
-        for &tap in tile.taps {
-            // SAFETY: the caller vouches for all vectors behind each tap.
+    let (first_tap, taps) = tile.taps_from_the_first::<SINGLE>();
+    let mut vectors = tile.vectors.as_ptr().wrapping_add(first_tap);
+    for _ in 0..tile.channels {
+        for &tap in taps {
+            // SAFETY: the caller vouches for all vectors behind each tap of every channel.
             let values = unsafe {
                 vectors.add(tap).cast::<[[f32; PORTABLE_LANES]; VECTORS]>().read_unaligned()
             };
@@ -149,6 +166,7 @@ unsafe fn portable<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
             // SAFETY: at most one past the end of the scalars.
             scalars = unsafe { scalars.add(1) };
         }
+        vectors = vectors.wrapping_add(tile.channel_pitch);
     }
     for (row, sums) in sums.iter().enumerate() {
         let to = &mut tile.sums[row * tile.sums_pitch..];
@@ -194,18 +212,23 @@ mod x86 {
          $zero:ident, $load:ident, $store:ident, $splat:ident, $multiply_add:ident, $add:ident) => {
             /// # Safety
             /// The processor must have the features. Every channel must hold `VECTORS` vectors behind each tap, every
-            /// row of the sums as many, and the scalars `ROWS` values for each channel and tap.
+            /// row of the sums as many, and the scalars `ROWS` values for each channel and tap. With `SINGLE` there is one tap.
             #[target_feature(enable = $features)]
             #[allow(clippy::needless_range_loop)] // Builds for tests, too, unroll these; iterators they do not.
-            pub(super) unsafe fn $name<const ROWS: usize, const VECTORS: usize>(tile: Tile) {
+            pub(super) unsafe fn $name<
+                const ROWS: usize,
+                const VECTORS: usize,
+                const SINGLE: bool,
+            >(
+                tile: Tile,
+            ) {
                 let mut sums = [[$zero(); VECTORS]; ROWS];
                 let mut scalars = tile.scalars.as_ptr();
                 let mut next = tile.next.as_ptr();
                 let next_step = tile.next.len().div_ceil(tile.channels);
-                for channel in 0..tile.channels {
-                    // SAFETY: the caller vouches for every channel.
-                    let vectors =
-                        unsafe { tile.vectors.as_ptr().add(channel * tile.channel_pitch) };
+                let (first_tap, taps) = tile.taps_from_the_first::<SINGLE>();
+                let mut vectors = tile.vectors.as_ptr().wrapping_add(first_tap);
+                for _ in 0..tile.channels {
                     // Fetching reads nothing, so the addresses may be anywhere.
                     _mm_prefetch::<_MM_HINT_T1>(next.cast());
                     next = next.wrapping_add(next_step);
@@ -213,10 +236,10 @@ mod x86 {
                         let ahead = CHANNELS_AHEAD * tile.channel_pitch + vector * $lanes;
                         _mm_prefetch::<_MM_HINT_T0>(vectors.wrapping_add(ahead).cast());
                     }
-                    for &tap in tile.taps {
+                    for &tap in taps {
                         let mut values = [$zero(); VECTORS];
                         for vector in 0..VECTORS {
-                            // SAFETY: the caller vouches for all vectors behind each tap.
+                            // SAFETY: the caller vouches for all vectors behind each tap of every channel.
                             values[vector] = unsafe { $load(vectors.add(tap + vector * $lanes)) };
                         }
                         for row in 0..ROWS {
@@ -230,6 +253,7 @@ mod x86 {
                         // SAFETY: at most one past the end of the scalars.
                         scalars = unsafe { scalars.add(ROWS) };
                     }
+                    vectors = vectors.wrapping_add(tile.channel_pitch);
                 }
                 for row in 0..ROWS {
                     for vector in 0..VECTORS {
@@ -271,4 +295,50 @@ mod x86 {
         _mm256_fmadd_ps,
         _mm256_add_ps
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_is_the_sum_of_its_products_wherever_its_taps_are() {
+        let channels = 7;
+        for level in SimdLevel::available() {
+            let (rows, width) = largest_tile(level);
+            let (columns, channel_pitch) = (width * lanes(level), width * lanes(level) + 9);
+            // Whole numbers, so that no sum depends on rounding.
+            let values = |count: usize| -> Vec<f32> {
+                (0..count).map(|i| (i * 37 % 11) as f32 - 5.0).collect()
+            };
+            let vectors = values(channels * channel_pitch);
+            for (taps, add) in [(&[0][..], false), (&[9], true), (&[2, 0, 9], false)] {
+                let scalars = values(channels * taps.len() * rows);
+                let mut sums = vec![1f32; rows * columns];
+                Tile {
+                    scalars: &scalars,
+                    rows,
+                    vectors: &vectors,
+                    channels,
+                    channel_pitch,
+                    taps,
+                    sums: &mut sums,
+                    sums_pitch: columns,
+                    width,
+                    add,
+                    next: &[],
+                }
+                .compute(level);
+                for (index, &sum) in sums.iter().enumerate() {
+                    let (row, column) = (index / columns, index % columns);
+                    let products = (0..channels * taps.len()).map(|step| {
+                        let (channel, tap) = (step / taps.len(), taps[step % taps.len()]);
+                        scalars[step * rows + row] * vectors[channel * channel_pitch + tap + column]
+                    });
+                    let expected = products.sum::<f32>() + if add { 1.0 } else { 0.0 };
+                    assert_eq!(sum, expected, "{level:?} {taps:?} {row} {column}");
+                }
+            }
+        }
+    }
 }

@@ -13,12 +13,13 @@ pub mod rope;
 mod rows;
 mod scratch;
 mod simd;
+mod turn;
 
 pub use activation::{gelu, gelu_gated, silu, softmax};
 pub use attention::scaled_dot_product_attention;
 pub(crate) use attention::{
     AttentionScratch, HeadAttention, HeadRows, Preparation, SLAB_SCORES as ATTENTION_SLAB_SCORES,
-    biased_attention,
+    Sequence, biased_attention,
 };
 pub(crate) use conv::workspace_bytes as convolution_workspace_bytes;
 pub use conv::{CausalConv3d, Conv2d, DoublingConv2d, Window, release_workspaces};

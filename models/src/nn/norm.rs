@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Tensor};
 
-use super::rows::{is_plain, map_rows, sum_of};
+use super::rows::{is_plain, map_rows, sum_of, with_values};
 use crate::error::Result;
 use crate::weights::Weights;
 
@@ -65,12 +65,17 @@ impl RmsNorm {
     /// # Errors
     /// The last axis is not `size` long.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if is_plain(x) {
-            let normed = map_rows(x, |_, row, result| {
-                let scale = rms_scale(row, self.eps);
-                result.iter_mut().zip(row).for_each(|(y, &x)| *y = x * scale);
+        if is_plain(x) && is_plain(&self.weight) && x.dims().last() == self.weight.dims().last() {
+            return with_values(&self.weight, |weight| {
+                map_rows(x, |_, row, result| {
+                    let scale = rms_scale(row, self.eps);
+                    let values = row.iter().zip(weight);
+                    result
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(y, (x, weight))| *y = x * scale * weight);
+                })
             })?;
-            return Ok(normed.broadcast_mul(&self.weight)?);
         }
         let dtype = x.dtype();
         let x = x.to_dtype(DType::F32)?;

@@ -63,12 +63,14 @@ impl T5Block {
     /// # Source
     /// `T5Block` of Hugging Face's `modeling_t5.py`.
     pub fn forward(&self, x: &Tensor, position_bias: &Tensor) -> Result<Tensor> {
-        let x = (x + self.attend(&self.attention_norm.forward(x)?, position_bias)?)?;
+        let attended = self.attend(&self.attention_norm.forward(x)?, position_bias)?;
+        let x = self.o.forward_onto(&attended, x)?;
         let normed = self.feed_forward_norm.forward(&x)?;
         let hidden = Linear::forward_gelu_gated(&self.gate, &self.up, &normed)?;
-        Ok((x + self.down.forward(&hidden)?)?)
+        self.down.forward_onto(&hidden, &x)
     }
 
+    /// What the tokens see of each other, before the last projection.
     fn attend(&self, x: &Tensor, position_bias: &Tensor) -> Result<Tensor> {
         let (batch, length, _) = x.dims3()?;
         let heads = |projected: Tensor| -> Result<Tensor> {
@@ -76,7 +78,7 @@ impl T5Block {
         };
         let [q, k, v] = Linear::forward_each([&self.q, &self.k, &self.v], x)?;
         if let Some(attended) = biased_attention([&q, &k, &v], position_bias, self.num_heads)? {
-            return self.o.forward(&attended);
+            return Ok(attended);
         }
         // T5 does not scale by the head's width: its initialisation accounts for that.
         let attended = scaled_dot_product_attention(
@@ -86,6 +88,6 @@ impl T5Block {
             1.0,
             Some(position_bias),
         )?;
-        self.o.forward(&attended.transpose(1, 2)?.reshape((batch, length, ()))?)
+        Ok(attended.transpose(1, 2)?.reshape((batch, length, ()))?)
     }
 }

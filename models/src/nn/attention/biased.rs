@@ -3,13 +3,10 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::rows::{AttentionScratch, Bias, HeadAttention, HeadRows, Preparation};
+use super::rows::{AttentionScratch, HeadAttention, HeadRows, Preparation, Sequence};
 use crate::error::Result;
 use crate::nn::rows::{is_plain, with_values};
 use crate::nn::scratch::ScratchPool;
-
-/// Queries that a thread attends with at a time. Our choice: enough to make up for laying out all keys.
-const SHARE_QUERIES: usize = 128;
 
 /// `softmax(q k^T + bias) v` for each head, without ever holding all scores; `None` where the general operations must do it.
 ///
@@ -37,23 +34,24 @@ pub(crate) fn biased_attention(
     let attention = HeadAttention { heads, head_size, queries: prepared, keys: prepared };
     let pool = ScratchPool::<AttentionScratch>::new();
     let mut mixed = vec![0f32; batch * length * width];
-    let mut attend = |q: &[f32], k: &[f32], v: &[f32], bias: &[f32]| {
-        let sequences = mixed.chunks_exact_mut(length * width).enumerate();
-        for (index, to) in sequences {
-            let rows = |values| HeadRows { values, pitch: width, start: index * length * width };
-            let (keys, values) = (rows(k), rows(v));
-            let pitch = length * length;
-            let own = index % biases * heads * pitch;
-            let shares = to.par_chunks_mut(SHARE_QUERIES * width).enumerate();
-            shares.with_max_len(1).for_each(|(share, to)| {
-                let first = share * SHARE_QUERIES;
-                let mut queries = rows(q);
-                queries.start += first * width;
-                let bias = Bias { values: &bias[own..], pitch, start: first * length };
-                let kv = [keys, values];
-                pool.with(|scratch| attention.attend(queries, kv, length, Some(bias), to, scratch));
+    // For each head of each sequence, where the vectors of its queries go.
+    let mut places: Vec<_> = (0..batch * heads).map(|_| Vec::with_capacity(length)).collect();
+    for (row, to) in mixed.chunks_exact_mut(width).enumerate() {
+        let of_sequence = places[row / length * heads..].iter_mut();
+        of_sequence.zip(to.chunks_exact_mut(head_size)).for_each(|(places, to)| places.push(to));
+    }
+    let attend = |q: &[f32], k: &[f32], v: &[f32], bias: &[f32]| {
+        let of_heads = places.into_par_iter().enumerate().with_max_len(1);
+        of_heads.for_each(|(index, to)| {
+            let (sequence, head) = (index / heads, index % heads);
+            let rows = |values| HeadRows { values, pitch: width, start: sequence * length * width };
+            let [queries, keys, values] = [rows(q), rows(k), rows(v)];
+            let bias = &bias[(sequence % biases * heads + head) * length * length..];
+            let sequence = Sequence { queries, keys, values, key_count: length };
+            pool.with(|scratch| {
+                attention.attend_head(head, sequence, Some(bias), to.into_iter(), scratch);
             });
-        }
+        });
     };
     with_values(q, |q| {
         with_values(k, |k| with_values(v, |v| with_values(bias, |bias| attend(q, k, v, bias))))

@@ -10,7 +10,7 @@ use super::activation::softmax;
 use crate::error::Result;
 
 pub(crate) use biased::biased_attention;
-pub(crate) use rows::{AttentionScratch, HeadAttention, HeadRows, Preparation};
+pub(crate) use rows::{AttentionScratch, HeadAttention, HeadRows, Preparation, Sequence};
 
 /// Scores held at a time, in elements: 64 MiB in f32. Our choice: far above what a core's caches hold, so larger slabs
 /// gain nothing, and small beside a block's weights.

@@ -7,6 +7,7 @@ use crate::nn::norm::rms_scale;
 use crate::nn::rope::RotaryTable;
 use crate::nn::rows::sum_of;
 use crate::nn::simd::{SimdLevel, vectorised};
+use crate::nn::turn::{turn_panel, turn_tile};
 
 /// Keys that are looked at together. Our choice: their scores and values stay in an inner cache; few sequences are longer.
 const BLOCK_KEYS: usize = 480;
@@ -35,20 +36,13 @@ pub(crate) struct Preparation<'a> {
     pub(crate) scale: f32,
 }
 
-/// What is added to scores, `[heads, queries of the sequence, keys]`.
+/// One sequence: its queries, and what they look at.
 #[derive(Clone, Copy)]
-pub(crate) struct Bias<'a> {
-    pub(crate) values: &'a [f32],
-    /// Values of a head.
-    pub(crate) pitch: usize,
-    /// Where the first query's keys start in a head.
-    pub(crate) start: usize,
-}
-
-impl<'a> Bias<'a> {
-    fn of_head(self, head: usize) -> &'a [f32] {
-        &self.values[head * self.pitch..][self.start..self.pitch]
-    }
+pub(crate) struct Sequence<'a> {
+    pub(crate) queries: HeadRows<'a>,
+    pub(crate) keys: HeadRows<'a>,
+    pub(crate) values: HeadRows<'a>,
+    pub(crate) key_count: usize,
 }
 
 /// Attention of several heads.
@@ -62,8 +56,8 @@ pub(crate) struct HeadAttention<'a> {
 /// Where a thread computes attention: reused from one sequence to the next.
 #[derive(Default)]
 pub(crate) struct AttentionScratch {
-    /// One prepared vector.
-    vector: Vec<f32>,
+    /// Prepared vectors of a tile of queries or of a panel of keys `[vectors, head_size]`.
+    prepared: Vec<f32>,
     /// Keys of one head, in panels `[head_size, keys of the panel]`.
     keys: AlignedValues,
     /// Values of one head `[keys, head_size in whole vectors]`.
@@ -88,97 +82,97 @@ impl HeadAttention<'_> {
     /// `to` `[queries, heads * head_size]`.
     pub(crate) fn attend(
         &self,
-        queries: HeadRows,
-        [keys, values]: [HeadRows; 2],
-        key_count: usize,
-        bias: Option<Bias>,
+        sequence: Sequence,
         to: &mut [f32],
         scratch: &mut AttentionScratch,
     ) {
-        let level = SimdLevel::best();
         for head in 0..self.heads {
-            let start = head * self.head_size;
-            let (keys, values) = (keys.from(start), values.from(start));
-            vectorised(|| self.pack(keys, values, key_count, level, scratch));
-            let bias = bias.map(|bias| bias.of_head(head));
-            self.attend_head(queries.from(start), key_count, head, bias, to, scratch);
+            let rows = to.chunks_exact_mut(self.heads * self.head_size);
+            let places = rows.map(|row| &mut row[head * self.head_size..][..self.head_size]);
+            self.attend_head(head, sequence, None, places, scratch);
         }
     }
 
-    #[inline(always)]
-    fn pack(
+    /// One head of [`HeadAttention::attend`]: `softmax(q k^T + bias) v`.
+    ///
+    /// # Shapes
+    /// `bias` `[queries, keys]`; `to` says how many queries there are, and where the head's vector of each goes.
+    pub(crate) fn attend_head<'a>(
         &self,
-        keys: HeadRows,
-        values: HeadRows,
-        key_count: usize,
-        level: SimdLevel,
-        scratch: &mut AttentionScratch,
-    ) {
-        let (size, width) = (self.head_size, panel_width(level));
-        let padded_size = size.next_multiple_of(lanes(level));
-        let AttentionScratch { vector, keys: packed_keys, values: packed_values, .. } = scratch;
-        vector.resize(size, 0.0);
-        // What lies behind the last key, from whatever was here before, is computed with and thrown away.
-        packed_keys.set_length(key_count.next_multiple_of(width) * size);
-        packed_values.set_length(key_count * padded_size);
-        for index in 0..key_count {
-            self.keys.prepare(keys.row(index, size), index, vector);
-            let panel = &mut packed_keys[index / width * width * size..];
-            let places = panel.iter_mut().skip(index % width).step_by(width);
-            places.zip(vector.iter()).for_each(|(place, &value)| *place = value);
-            let (value, padding) =
-                packed_values[index * padded_size..][..padded_size].split_at_mut(size);
-            value.copy_from_slice(values.row(index, size));
-            padding.fill(0.0);
-        }
-    }
-
-    fn attend_head(
-        &self,
-        queries: HeadRows,
-        key_count: usize,
         head: usize,
+        sequence: Sequence,
         bias: Option<&[f32]>,
-        to: &mut [f32],
+        mut to: impl ExactSizeIterator<Item = &'a mut [f32]>,
         scratch: &mut AttentionScratch,
     ) {
         let level = SimdLevel::best();
-        let (size, row_length) = (self.head_size, self.heads * self.head_size);
+        let sequence = sequence.from(head * self.head_size);
+        let key_count = sequence.key_count;
+        vectorised(|| self.pack(sequence, level, scratch));
         let tile_rows = largest_tile(level).0;
-        let padded_size = size.next_multiple_of(lanes(level));
-        scratch.queries.resize(size * tile_rows, 0.0);
+        let padded_size = self.head_size.next_multiple_of(lanes(level));
         scratch.mixed.set_length(padded_size * tile_rows);
-        for (tile, to) in to.chunks_mut(tile_rows * row_length).enumerate() {
-            let rows = to.len() / row_length;
-            scratch.queries.fill(0.0);
-            vectorised(|| {
-                for row in 0..rows {
-                    let index = tile * tile_rows + row;
-                    self.queries.prepare(queries.row(index, size), index, &mut scratch.vector);
-                    let places = scratch.queries.iter_mut().skip(row).step_by(tile_rows);
-                    places.zip(&scratch.vector).for_each(|(place, &value)| *place = value);
-                }
-            });
+        for first_query in (0..to.len()).step_by(tile_rows) {
+            let rows = tile_rows.min(to.len());
+            vectorised(|| self.lay_out(sequence.queries, first_query, rows, tile_rows, scratch));
             scratch.softmax.clear();
             scratch.softmax.resize(tile_rows, RunningSoftmax::default());
             for first in (0..key_count).step_by(BLOCK_KEYS) {
                 let keys = BLOCK_KEYS.min(key_count - first);
                 self.score(first, keys, tile_rows, level, scratch);
                 if let Some(bias) = bias {
-                    let bias = bias[tile * tile_rows * key_count..].chunks_exact(key_count);
+                    let bias = bias[first_query * key_count..].chunks_exact(key_count);
                     scratch.add_bias(bias.take(rows), first, keys, panel_width(level));
                 }
                 scratch.weigh(keys, tile_rows, padded_size, panel_width(level));
                 self.mix(first, keys, tile_rows, level, scratch);
             }
-            for ((row, to), softmax) in
-                to.chunks_exact_mut(row_length).enumerate().zip(&scratch.softmax)
-            {
-                let mixed = &scratch.mixed[row * padded_size..][..size];
-                let to = &mut to[head * size..][..size];
+            let mixed = scratch.mixed.chunks_exact(padded_size).zip(&scratch.softmax);
+            for (to, (mixed, softmax)) in to.by_ref().take(rows).zip(mixed) {
                 to.iter_mut().zip(mixed).for_each(|(to, mixed)| *to = mixed / softmax.sum);
             }
         }
+    }
+
+    /// Lays out keys and values for tiles.
+    #[inline(always)]
+    fn pack(&self, sequence: Sequence, level: SimdLevel, scratch: &mut AttentionScratch) {
+        let Sequence { keys, values, key_count, .. } = sequence;
+        let (size, width) = (self.head_size, panel_width(level));
+        let padded_size = size.next_multiple_of(lanes(level));
+        // What lies behind the last key, from whatever was here before, is computed with and thrown away.
+        scratch.keys.set_length(key_count.next_multiple_of(width) * size);
+        for (index, panel) in scratch.keys.chunks_exact_mut(width * size).enumerate() {
+            let first = index * width;
+            let count = width.min(key_count - first);
+            scratch.prepared.resize(count * size, 0.0);
+            self.keys.prepare(keys, first, &mut scratch.prepared, size);
+            turn_panel(&scratch.prepared, size, panel, width);
+        }
+        scratch.values.set_length(key_count * padded_size);
+        for (index, to) in scratch.values.chunks_exact_mut(padded_size).enumerate() {
+            let (value, padding) = to.split_at_mut(size);
+            value.copy_from_slice(values.row(index, size));
+            padding.fill(0.0);
+        }
+    }
+
+    /// Lays out a tile of queries, with zeros where there are fewer.
+    #[inline(always)]
+    fn lay_out(
+        &self,
+        queries: HeadRows,
+        first: usize,
+        rows: usize,
+        tile_rows: usize,
+        scratch: &mut AttentionScratch,
+    ) {
+        let size = self.head_size;
+        let AttentionScratch { prepared, queries: turned, .. } = scratch;
+        prepared.resize(rows * size, 0.0);
+        self.queries.prepare(queries, first, prepared, size);
+        turned.resize(size * tile_rows, 0.0);
+        turn_tile(prepared, size, 0, tile_rows, turned);
     }
 
     /// Scores of a tile of queries and a block of keys.
@@ -266,10 +260,12 @@ impl AttentionScratch {
         panel_width: usize,
     ) {
         let pitch = keys.next_multiple_of(panel_width);
-        for (scores, bias) in self.scores.chunks_exact_mut(pitch).zip(bias) {
-            let scores = scores[..keys].iter_mut();
-            scores.zip(&bias[first..]).for_each(|(score, bias)| *score += bias);
-        }
+        vectorised(|| {
+            for (scores, bias) in self.scores.chunks_exact_mut(pitch).zip(bias) {
+                let scores = scores[..keys].iter_mut();
+                scores.zip(&bias[first..]).for_each(|(score, bias)| *score += bias);
+            }
+        });
     }
 
     /// Turns a block's scores into weights relative to the largest score so far, and brings what was mixed before to the
@@ -281,7 +277,7 @@ impl AttentionScratch {
         vectorised(|| {
             for (row, softmax) in softmax.iter_mut().enumerate() {
                 let scores = &mut scores[row * pitch..][..keys];
-                let largest = scores.iter().copied().fold(softmax.largest, f32::max);
+                let largest = softmax.largest.max(largest_of(scores));
                 // Where a bias hides all keys so far, nothing is the largest.
                 let base = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
                 scores.iter_mut().for_each(|score| *score = exp(*score - base));
@@ -292,10 +288,30 @@ impl AttentionScratch {
                 }
                 softmax.sum = softmax.sum * before + sum_of(scores, |weight| weight) as f32;
                 softmax.largest = largest;
-                let places = turned.iter_mut().skip(row).step_by(tile_rows);
-                places.zip(scores.iter()).for_each(|(place, &weight)| *place = weight);
             }
+            turn_tile(scores, pitch, 0, tile_rows, turned);
         });
+    }
+}
+
+/// The largest value, in lanes, so that none waits for the one before it.
+#[inline(always)]
+fn largest_of(row: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (groups, rest) = row.as_chunks::<LANES>();
+    for group in groups {
+        lanes.iter_mut().zip(group).for_each(|(lane, &x)| *lane = lane.max(x));
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+impl Sequence<'_> {
+    /// The same sequence, so many values further on.
+    fn from(self, values: usize) -> Self {
+        let [queries, keys, of_keys] =
+            [self.queries, self.keys, self.values].map(|rows| rows.from(values));
+        Self { queries, keys, values: of_keys, ..self }
     }
 }
 
@@ -316,21 +332,25 @@ impl Preparation<'_> {
         Self { norm: None, rotary: None, scale }
     }
 
+    /// Prepares as many rows, from the one at `first` on, as `to` `[rows, size]` has room for.
     #[inline(always)]
-    fn prepare(&self, row: &[f32], position: usize, to: &mut [f32]) {
-        match self.norm {
-            None => to.copy_from_slice(row),
-            Some((weight, eps)) => {
-                let scale = rms_scale(row, eps);
-                let weighted = row.iter().zip(weight).map(|(x, weight)| x * scale * weight);
-                to.iter_mut().zip(weighted).for_each(|(to, value)| *to = value);
+    fn prepare(&self, rows: HeadRows, first: usize, to: &mut [f32], size: usize) {
+        for (position, to) in (first..).zip(to.chunks_exact_mut(size)) {
+            let row = rows.row(position, size);
+            match self.norm {
+                None => to.copy_from_slice(row),
+                Some((weight, eps)) => {
+                    let scale = rms_scale(row, eps);
+                    let weighted = row.iter().zip(weight).map(|(x, weight)| x * scale * weight);
+                    to.iter_mut().zip(weighted).for_each(|(to, value)| *to = value);
+                }
             }
-        }
-        if let Some(table) = self.rotary {
-            table.rotate_row(position, to);
-        }
-        if self.scale != 1.0 {
-            to.iter_mut().for_each(|value| *value *= self.scale);
+            if let Some(table) = self.rotary {
+                table.rotate_row(position, to);
+            }
+            if self.scale != 1.0 {
+                to.iter_mut().for_each(|value| *value *= self.scale);
+            }
         }
     }
 }
@@ -372,8 +392,9 @@ mod tests {
         let mut found = vec![0f32; queries * width];
         let mut scratch = AttentionScratch::default();
         for _ in 0..2 {
-            let [k, v] = [rows(&kv, 1), rows(&kv, 2)];
-            attention.attend(rows(&q, 0), [k, v], keys, None, &mut found, &mut scratch);
+            let [queries, of_keys, values] = [rows(&q, 0), rows(&kv, 1), rows(&kv, 2)];
+            let sequence = Sequence { queries, keys: of_keys, values, key_count: keys };
+            attention.attend(sequence, &mut found, &mut scratch);
         }
         for (a, b) in found.iter().zip(&expected) {
             assert!((a - b).abs() < 1e-5, "{a} is not {b} with {queries} x {keys}");

@@ -6,13 +6,11 @@ use rayon::prelude::*;
 
 use crate::nn::microkernel::panel_rows;
 use crate::nn::simd::{SimdLevel, vectorised};
+use crate::nn::turn::{SQUARE, turn_tile};
 
 /// Features of the input that are multiplied at a time. Our choice: the transformer's width, so that most of its sums are
 /// complete at once. With more, the rows and a panel of weights do not stay in a core's cache while they pass each other.
 const BLOCK_FEATURES: usize = 1152;
-
-/// Columns by which rows are turned at a time. Our choice: a cache line of values.
-pub(super) const TURNED_FEATURES: usize = 16;
 
 /// Blocks of about as many features each, in whole squares but for the last: always the same for the same number, so that sums
 /// do not depend on anything else.
@@ -23,7 +21,7 @@ pub(super) fn feature_blocks(in_features: usize) -> impl Iterator<Item = Range<u
 
 fn block_features(in_features: usize) -> usize {
     let blocks = in_features.div_ceil(BLOCK_FEATURES);
-    in_features.div_ceil(blocks).next_multiple_of(TURNED_FEATURES)
+    in_features.div_ceil(blocks).next_multiple_of(SQUARE)
 }
 
 /// Some rows that are multiplied together; the last tile may have more rows than there are.
@@ -74,12 +72,7 @@ impl LaidOutRows {
                 for &RowTile { first: row, rows } in tiles.iter() {
                     let to = &mut values[row * features..][..rows * features];
                     let from = &x[row * in_features..x.len().min((row + rows) * in_features)];
-                    match rows {
-                        8 => lay_out_tile::<8>(from, in_features, first, to),
-                        6 => lay_out_tile::<6>(from, in_features, first, to),
-                        4 => lay_out_tile::<4>(from, in_features, first, to),
-                        rows => unreachable!("invariant: no tile has {rows} rows"),
-                    }
+                    turn_tile(from, in_features, first, rows, to);
                 }
             });
         };
@@ -115,30 +108,4 @@ fn row_tiles(level: SimdLevel, rows: usize) -> impl Iterator<Item = RowTile> {
         first += tile.rows;
         Some(tile)
     })
-}
-
-/// Lays out some features of the rows of one tile, square by square.
-#[inline(always)]
-fn lay_out_tile<const ROWS: usize>(
-    from: &[f32],
-    in_features: usize,
-    first: usize,
-    tile: &mut [f32],
-) {
-    let (tile, _) = tile.as_chunks_mut::<ROWS>();
-    for (square, to) in tile.chunks_mut(TURNED_FEATURES).enumerate() {
-        let start = first + square * TURNED_FEATURES;
-        let mut values = [[0f32; TURNED_FEATURES]; ROWS];
-        for (values, row) in values.iter_mut().zip(from.chunks_exact(in_features)) {
-            let row = &row[start..];
-            // Of a known length where it can be: that is one vector, and otherwise a call.
-            match row.first_chunk() {
-                Some(row) if to.len() == TURNED_FEATURES => *values = *row,
-                _ => values[..to.len()].copy_from_slice(&row[..to.len()]),
-            }
-        }
-        for (feature, to) in to.iter_mut().enumerate() {
-            *to = std::array::from_fn(|row| values[row][feature]);
-        }
-    }
 }

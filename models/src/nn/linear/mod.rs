@@ -10,8 +10,9 @@ use candle_core::{Module, Tensor};
 
 use crate::error::Result;
 use crate::nn::gelu_gated;
+use crate::nn::rows::is_plain;
 use crate::weights::Weights;
-use product::{GatedLayer, products};
+use product::{Combination, CombinedLayer, products};
 
 pub(crate) use packed::{Activation, PackedLinear, ProductScratch, sums_of_a_row};
 pub(crate) use product::rows_of_a_share;
@@ -69,7 +70,7 @@ impl Linear {
         match &self.0 {
             Kind::Plain(plain) => Ok(plain.forward(x)?),
             Kind::Packed(packed) => {
-                let [product] = products([GatedLayer::alone(packed)], x)?;
+                let [product] = products([CombinedLayer::alone(packed)], x)?;
                 Ok(product)
             }
         }
@@ -85,7 +86,7 @@ impl Linear {
         x: &Tensor,
     ) -> Result<[Tensor; LAYERS]> {
         let packed: Vec<_> =
-            layers.iter().filter_map(|layer| layer.packed()).map(GatedLayer::alone).collect();
+            layers.iter().filter_map(|layer| layer.packed()).map(CombinedLayer::alone).collect();
         if let Ok(packed) = packed.try_into() {
             return products(packed, x);
         }
@@ -103,10 +104,31 @@ impl Linear {
     pub fn forward_gelu_gated(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
         match (up.packed(), gate.packed()) {
             (Some(up), Some(gate)) if up.out_features() == gate.out_features() => {
-                let [hidden] = products([GatedLayer { layer: up, gate: Some(gate) }], x)?;
+                let with = Combination::Gate(gate);
+                let [hidden] = products([CombinedLayer { layer: up, with }], x)?;
                 Ok(hidden)
             }
             _ => gelu_gated(&gate.forward(x)?, &up.forward(x)?),
+        }
+    }
+
+    /// `onto + forward(x)`.
+    ///
+    /// # Errors
+    /// The last axis is not `in_features` long, or `onto` has not the result's shape.
+    pub fn forward_onto(&self, x: &Tensor, onto: &Tensor) -> Result<Tensor> {
+        let all_but_last = |x: &Tensor| x.dims().split_last().map(|(_, dims)| dims.to_vec());
+        match self.packed() {
+            Some(layer)
+                if is_plain(onto)
+                    && all_but_last(onto) == all_but_last(x)
+                    && onto.dims().last() == Some(&layer.out_features()) =>
+            {
+                let with = Combination::Onto(onto);
+                let [sum] = products([CombinedLayer { layer, with }], x)?;
+                Ok(sum)
+            }
+            _ => Ok((onto + self.forward(x)?)?),
         }
     }
 

@@ -7,10 +7,11 @@ use candle_core::{DType, Tensor};
 use crate::error::Result;
 use crate::nn::activation::gelu_value;
 use crate::nn::aligned::AlignedValues;
-use crate::nn::linear::laid_out_rows::{LaidOutRows, TURNED_FEATURES, Threads, feature_blocks};
+use crate::nn::linear::laid_out_rows::{LaidOutRows, Threads, feature_blocks};
 use crate::nn::microkernel::{ONE_TAP, Tile, fetch_to_write, lanes, largest_tile, panel_width};
 use crate::nn::rows::with_values;
 use crate::nn::simd::{SimdLevel, vectorised};
+use crate::nn::turn::turn_panel;
 use crate::weights::Weights;
 
 /// Panels that pass a block of features before the next one is multiplied. Our choice, measured: with fewer, the rows are
@@ -31,6 +32,8 @@ pub(crate) enum Activation {
     Gelu,
     /// [`crate::nn::gelu`] of it times what is in its place already: [`crate::nn::gelu_gated`].
     GeluGate,
+    /// Added to what is in its place already.
+    Add,
 }
 
 /// The weights of an affine map on a CPU in f32.
@@ -106,7 +109,9 @@ impl PackedLinear {
                 panels = AlignedValues::zeros(padded * in_features);
             }
             let panel = &mut panels[first * in_features..][..width * in_features];
-            with_values(&strip, |strip| turn(strip, in_features, panel, width))?;
+            with_values(&strip, |strip| {
+                vectorised(|| turn_panel(strip, in_features, panel, width));
+            })?;
         }
         let mut all_bias = vec![0f32; padded];
         if let Some(bias) = bias {
@@ -258,27 +263,7 @@ fn finish(
                 Activation::GeluGate => {
                     to.for_each(|(to, (sum, bias))| *to *= gelu_value(sum + bias));
                 }
-            }
-        }
-    });
-}
-
-/// Turns rows of weights `[features of the panel, in_features]` into a panel `[in_features, width]`, square by square.
-fn turn(strip: &[f32], in_features: usize, panel: &mut [f32], width: usize) {
-    vectorised(|| {
-        for (square, rows) in strip.chunks(TURNED_FEATURES * in_features).enumerate() {
-            let first_row = square * TURNED_FEATURES;
-            for start in (0..in_features).step_by(TURNED_FEATURES) {
-                let count = TURNED_FEATURES.min(in_features - start);
-                let mut values = [[0f32; TURNED_FEATURES]; TURNED_FEATURES];
-                for (values, row) in values.iter_mut().zip(rows.chunks_exact(in_features)) {
-                    values[..count].copy_from_slice(&row[start..][..count]);
-                }
-                let rows = rows.len() / in_features;
-                for feature in 0..count {
-                    let to = &mut panel[(start + feature) * width + first_row..][..rows];
-                    to.iter_mut().zip(&values).for_each(|(to, values)| *to = values[feature]);
-                }
+                Activation::Add => to.for_each(|(to, (sum, bias))| *to += sum + bias),
             }
         }
     });

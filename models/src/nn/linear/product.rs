@@ -7,7 +7,7 @@ use super::packed::{Activation, PackedLinear, ProductScratch};
 use crate::error::Result;
 use crate::nn::aligned::AlignedValues;
 use crate::nn::microkernel::{PRODUCTS_ON_ONE_THREAD, largest_tile};
-use crate::nn::rows::with_values;
+use crate::nn::rows::{ON_ONE_THREAD, with_values};
 use crate::nn::scratch::ScratchPool;
 use crate::nn::simd::SimdLevel;
 
@@ -19,23 +19,51 @@ const BLOCK_ROWS: usize = 192;
 /// about as many as a thread takes at a time in any case, so that with more there is no weight less to fetch.
 const FEW_ROWS: usize = 192;
 
-/// What makes one tensor.
+/// What makes one tensor: a layer, and what its result is combined with.
 #[derive(Clone, Copy)]
-pub(super) struct GatedLayer<'a> {
+pub(super) struct CombinedLayer<'a> {
     pub(super) layer: &'a PackedLinear,
-    /// A layer with as many features whose [`crate::nn::gelu`] the other's result is multiplied with.
-    pub(super) gate: Option<&'a PackedLinear>,
+    pub(super) with: Combination<'a>,
 }
 
-impl<'a> GatedLayer<'a> {
+#[derive(Clone, Copy)]
+pub(super) enum Combination<'a> {
+    Nothing,
+    /// A layer with as many features whose [`crate::nn::gelu`] the result is multiplied with.
+    Gate(&'a PackedLinear),
+    /// A tensor in f32 on a CPU, of the result's shape, that the result is added to.
+    Onto(&'a Tensor),
+}
+
+impl<'a> CombinedLayer<'a> {
     pub(super) fn alone(layer: &'a PackedLinear) -> Self {
-        Self { layer, gate: None }
+        Self { layer, with: Combination::Nothing }
     }
 
-    /// One after the other: the gate finds what the layer has made.
+    /// One after the other: each finds what the one before has made, and the first what [`CombinedLayer::start`] has.
     fn layers(self) -> impl Iterator<Item = (&'a PackedLinear, Activation)> {
-        let gate = self.gate.map(|gate| (gate, Activation::GeluGate));
-        [(self.layer, Activation::None)].into_iter().chain(gate)
+        let (first, gate) = match self.with {
+            Combination::Nothing => (Activation::None, None),
+            Combination::Gate(gate) => (Activation::None, Some((gate, Activation::GeluGate))),
+            Combination::Onto(_) => (Activation::Add, None),
+        };
+        [(self.layer, first)].into_iter().chain(gate)
+    }
+
+    /// Where the result of some rows goes, with what it is added to.
+    ///
+    /// # Errors
+    /// That tensor is not in f32 on a CPU.
+    fn start(self, rows: usize) -> Result<Vec<f32>> {
+        let mut result = vec![0f32; rows * self.layer.out_features()];
+        if let Combination::Onto(onto) = self.with {
+            with_values(onto, |onto| {
+                let shares =
+                    result.par_chunks_mut(ON_ONE_THREAD).zip(onto.par_chunks(ON_ONE_THREAD));
+                shares.for_each(|(to, from)| to.copy_from_slice(from));
+            })?;
+        }
+        Ok(result)
     }
 
     /// The products of some rows.
@@ -51,70 +79,76 @@ impl<'a> GatedLayer<'a> {
 /// # Errors
 /// The last axis is not as long as the input of each.
 pub(super) fn products<const LAYERS: usize>(
-    gated: [GatedLayer; LAYERS],
+    combined: [CombinedLayer; LAYERS],
     x: &Tensor,
 ) -> Result<[Tensor; LAYERS]> {
     let found = x.dims().last().copied();
-    let mut layers = gated.iter().flat_map(|gated| gated.layers());
+    let mut layers = combined.iter().flat_map(|combined| combined.layers());
     if let Some((layer, _)) = layers.find(|(layer, _)| found != Some(layer.in_features())) {
         let msg = "a linear layer maps rows of another length".into();
         let (expected, got) = (layer.in_features().into(), x.shape().clone());
         return Err(candle_core::Error::UnexpectedShape { msg, expected, got }.into());
     }
-    let results = with_values(x, |values| compute(&gated, values, found.unwrap_or_default()))?;
+    let inputs = found.unwrap_or_default();
+    let rows = x.elem_count().checked_div(inputs).unwrap_or(0);
+    let mut results = Vec::with_capacity(LAYERS);
+    for combined in &combined {
+        results.push(combined.start(rows)?);
+    }
+    let work = combined.iter().zip(&mut results);
+    with_values(x, |values| compute(work.collect(), values, inputs))?;
     let mut shaped = Vec::with_capacity(LAYERS);
-    for (gated, values) in gated.iter().zip(results) {
+    for (combined, values) in combined.iter().zip(results) {
         let mut dims = x.dims().to_vec();
         dims.pop();
-        dims.push(gated.layer.out_features());
+        dims.push(combined.layer.out_features());
         shaped.push(Tensor::from_vec(values, dims, x.device())?);
     }
     Ok(shaped.try_into().expect("invariant: each layer has made one product"))
 }
 
+/// Each layer, and where its result goes.
+type Work<'a> = Vec<(&'a CombinedLayer<'a>, &'a mut Vec<f32>)>;
+
 /// `x` is `[rows, inputs]`.
-fn compute(gated: &[GatedLayer], x: &[f32], inputs: usize) -> Vec<Vec<f32>> {
+fn compute(work: Work, x: &[f32], inputs: usize) {
     let rows = x.len().checked_div(inputs).unwrap_or(0);
     let threads = rayon::current_num_threads();
-    let mut results: Vec<_> =
-        gated.iter().map(|gated| vec![0f32; rows * gated.layer.out_features()]).collect();
-    let layers = gated.iter().flat_map(|gated| gated.layers());
+    let layers = work.iter().flat_map(|(combined, _)| combined.layers());
     let outputs: usize = layers.map(|(layer, _)| layer.out_features()).sum();
-    let work = gated.iter().zip(&mut results);
     if threads == 1 || rows * inputs * outputs <= PRODUCTS_ON_ONE_THREAD {
         let mut scratch = ProductScratch::default();
-        for (gated, to) in work {
+        for (combined, to) in work {
             let blocks = x.chunks(BLOCK_ROWS * inputs.max(1));
-            for (x, to) in blocks.zip(to.chunks_mut(BLOCK_ROWS * gated.layer.out_features())) {
-                gated.multiply(x, to, &mut scratch);
+            for (x, to) in blocks.zip(to.chunks_mut(BLOCK_ROWS * combined.layer.out_features())) {
+                combined.multiply(x, to, &mut scratch);
             }
         }
     } else if rows >= threads * FEW_ROWS {
         let block = rows_of_a_share(rows, threads);
         let pool = ScratchPool::<ProductScratch>::new();
-        for (gated, to) in work {
-            let to = to.par_chunks_mut(block * gated.layer.out_features());
+        for (combined, to) in work {
+            let to = to.par_chunks_mut(block * combined.layer.out_features());
             x.par_chunks(block * inputs).zip(to).with_max_len(1).for_each(|(x, to)| {
-                pool.with(|scratch| gated.multiply(x, to, scratch));
+                pool.with(|scratch| combined.multiply(x, to, scratch));
             });
         }
     } else {
         by_columns(work, x);
     }
-    results
 }
 
 /// All rows with one panel at a time, whichever thread is free: cores are seldom equally fast all the time. (Taking two or
 /// four panels at a time, each block of features with all of them, was as fast as one.)
-fn by_columns<'a>(work: impl Iterator<Item = (&'a GatedLayer<'a>, &'a mut Vec<f32>)>, x: &[f32]) {
+fn by_columns(work: Work, x: &[f32]) {
     let mut shares = Vec::new();
     let mut laid_out = None;
-    for (gated, result) in work {
-        let layer = gated.layer;
+    for (combined, result) in work {
+        let layer = combined.layer;
         let rows = laid_out.get_or_insert_with(|| layer.lay_out(x));
         let first_share = shares.len();
         let room = || Vec::with_capacity(rows.padded());
-        shares.extend((0..layer.panels()).map(|panel| (gated, panel, room())));
+        shares.extend((0..layer.panels()).map(|panel| (combined, panel, room())));
         for row in result.chunks_exact_mut(layer.out_features()) {
             let columns = row.chunks_mut(layer.columns(&(0..1)).len());
             shares[first_share..].iter_mut().zip(columns).for_each(|(share, to)| share.2.push(to));
@@ -122,9 +156,9 @@ fn by_columns<'a>(work: impl Iterator<Item = (&'a GatedLayer<'a>, &'a mut Vec<f3
     }
     let Some(rows) = &laid_out else { return };
     let pool = ScratchPool::<AlignedValues>::new();
-    shares.into_par_iter().with_max_len(1).for_each(|(gated, panel, mut to)| {
+    shares.into_par_iter().with_max_len(1).for_each(|(combined, panel, mut to)| {
         pool.with(|sums| {
-            for (layer, activation) in gated.layers() {
+            for (layer, activation) in combined.layers() {
                 layer.multiply_panels(panel..panel + 1, rows, activation, &mut to, sums);
             }
         });

@@ -13,7 +13,7 @@ use super::scratch::BlockScratch;
 use crate::error::Result;
 use crate::nn::{
     Activation, HeadAttention, HeadRows, PackedLinear, Preparation, RotaryTable, ScratchPool,
-    is_plain, mean_and_scale, rows_of_a_share, values_in_order, vectorised, with_values,
+    Sequence, is_plain, mean_and_scale, rows_of_a_share, values_in_order, vectorised, with_values,
 };
 use crate::stdit3::attention::{CrossWeights, SelfWeights};
 use crate::stdit3::context::{PackedText, StepContext};
@@ -123,7 +123,9 @@ impl<'a> FusedBlock<'a> {
         let sequences = wide.chunks_exact(group.length * 3 * hidden);
         for (rows, to) in sequences.zip(mixed.chunks_exact_mut(group.length * hidden)) {
             let part = |part| HeadRows { values: rows, pitch: 3 * hidden, start: part * hidden };
-            of_heads.attend(part(0), [part(1), part(2)], group.length, None, to, attention);
+            let [queries, keys, values] = [0, 1, 2].map(part);
+            let sequence = Sequence { queries, keys, values, key_count: group.length };
+            of_heads.attend(sequence, to, attention);
         }
         projection.multiply(mixed, Activation::None, input, product);
         vectorised(|| {
@@ -165,8 +167,9 @@ impl<'a> FusedBlock<'a> {
             start: (2 * first + part) * hidden,
         };
         let queries = HeadRows { values: mixed, pitch: hidden, start: 0 };
-        let length = self.text.lengths[group.row];
-        of_heads.attend(queries, [part(0), part(1)], length, None, input, attention);
+        let [keys, values] = [0, 1].map(part);
+        let sequence = Sequence { queries, keys, values, key_count: self.text.lengths[group.row] };
+        of_heads.attend(sequence, input, attention);
         projection.multiply(input, Activation::None, mixed, product);
         for (merged, update) in group.merged.iter().zip(mixed.chunks_exact(hidden)) {
             for token in merged.first..merged.first + merged.targets {
