@@ -111,6 +111,7 @@ impl Tile<'_> {
     ) {
         let columns = VECTORS * lanes(level);
         let last_tap = self.taps.iter().copied().max().unwrap_or(0);
+        assert!(!SINGLE || self.taps.len() == 1);
         assert!(self.channels > 0 && self.scalars.len() == self.channels * self.taps.len() * ROWS);
         assert!(
             (self.channels - 1) * self.channel_pitch + last_tap + columns <= self.vectors.len()
@@ -129,7 +130,7 @@ impl Tile<'_> {
         }
     }
 
-    /// Where the vectors of a channel begin, and the taps from there on. A compiler knows all about them if there is one.
+    /// Where the vectors of a channel begin, and the taps from there on. With one, the loop over them has a known end.
     #[inline(always)]
     fn taps_from_the_first<const SINGLE: bool>(&self) -> (usize, &[usize]) {
         if SINGLE { (self.taps[0], ONE_TAP) } else { (0, self.taps) }

@@ -67,14 +67,7 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if is_plain(x) && is_plain(&self.weight) && x.dims().last() == self.weight.dims().last() {
             return with_values(&self.weight, |weight| {
-                map_rows(x, |_, row, result| {
-                    let scale = rms_scale(row, self.eps);
-                    let values = row.iter().zip(weight);
-                    result
-                        .iter_mut()
-                        .zip(values)
-                        .for_each(|(y, (x, weight))| *y = x * scale * weight);
-                })
+                map_rows(x, |_, row, result| rms_norm_row(row, weight, self.eps, result))
             })?;
         }
         let dtype = x.dtype();
@@ -85,11 +78,13 @@ impl RmsNorm {
     }
 }
 
-/// What RMS norm multiplies a row's values by, besides the learned scale.
+/// RMS norm of one row.
 #[inline(always)]
-pub(crate) fn rms_scale(row: &[f32], eps: f64) -> f32 {
+pub(crate) fn rms_norm_row(row: &[f32], weight: &[f32], eps: f64, to: &mut [f32]) {
     let mean_square = sum_of(row, |x| x * x) / row.len() as f64;
-    (1.0 / (mean_square + eps).sqrt()) as f32
+    let scale = (1.0 / (mean_square + eps).sqrt()) as f32;
+    let weighted = row.iter().zip(weight).map(|(x, weight)| x * scale * weight);
+    to.iter_mut().zip(weighted).for_each(|(to, value)| *to = value);
 }
 
 #[cfg(test)]

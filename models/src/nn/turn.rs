@@ -1,4 +1,4 @@
-//! Rows turned into columns, square by square: each line of a cache is read and written once.
+//! Rows turned into columns, square by square, so that a line of a cache is used up while it is there.
 
 /// Side of a square. Our choice: a cache line of values.
 pub(super) const SQUARE: usize = 16;

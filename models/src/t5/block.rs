@@ -65,6 +65,7 @@ impl T5Block {
     pub fn forward(&self, x: &Tensor, position_bias: &Tensor) -> Result<Tensor> {
         let attended = self.attend(&self.attention_norm.forward(x)?, position_bias)?;
         let x = self.o.forward_onto(&attended, x)?;
+        drop(attended);
         let normed = self.feed_forward_norm.forward(&x)?;
         let hidden = Linear::forward_gelu_gated(&self.gate, &self.up, &normed)?;
         self.down.forward_onto(&hidden, &x)

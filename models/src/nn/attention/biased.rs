@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::rows::{AttentionScratch, HeadAttention, HeadRows, Preparation, Sequence};
 use crate::error::Result;
+use crate::nn::microkernel::PRODUCTS_ON_ONE_THREAD;
 use crate::nn::rows::{is_plain, with_values};
 use crate::nn::scratch::ScratchPool;
 
@@ -23,8 +24,10 @@ pub(crate) fn biased_attention(
 ) -> Result<Option<Tensor>> {
     let (batch, length, width) = q.dims3()?;
     let (biases, of_heads, queries, keys) = bias.dims4()?;
-    let fits =
-        (of_heads, queries, keys) == (heads, length, length) && (biases == 1 || biases == batch);
+    let fits = (of_heads, queries, keys) == (heads, length, length)
+        && (biases == 1 || biases == batch)
+        && heads > 0
+        && width.is_multiple_of(heads);
     let all_plain = [q, k, v, bias].into_iter().all(is_plain);
     if !fits || !all_plain || k.dims() != q.dims() || v.dims() != q.dims() {
         return Ok(None);
@@ -37,21 +40,26 @@ pub(crate) fn biased_attention(
     // For each head of each sequence, where the vectors of its queries go.
     let mut places: Vec<_> = (0..batch * heads).map(|_| Vec::with_capacity(length)).collect();
     for (row, to) in mixed.chunks_exact_mut(width).enumerate() {
-        let of_sequence = places[row / length * heads..].iter_mut();
+        let of_sequence = places[row / length * heads..][..heads].iter_mut();
         of_sequence.zip(to.chunks_exact_mut(head_size)).for_each(|(places, to)| places.push(to));
     }
     let attend = |q: &[f32], k: &[f32], v: &[f32], bias: &[f32]| {
-        let of_heads = places.into_par_iter().enumerate().with_max_len(1);
-        of_heads.for_each(|(index, to)| {
+        let attend_head = |(index, to): (usize, Vec<&mut [f32]>)| {
             let (sequence, head) = (index / heads, index % heads);
             let rows = |values| HeadRows { values, pitch: width, start: sequence * length * width };
             let [queries, keys, values] = [rows(q), rows(k), rows(v)];
-            let bias = &bias[(sequence % biases * heads + head) * length * length..];
+            let bias =
+                &bias[(sequence % biases * heads + head) * length * length..][..length * length];
             let sequence = Sequence { queries, keys, values, key_count: length };
             pool.with(|scratch| {
                 attention.attend_head(head, sequence, Some(bias), to.into_iter(), scratch);
             });
-        });
+        };
+        if batch * length * length * width <= PRODUCTS_ON_ONE_THREAD {
+            places.into_iter().enumerate().for_each(attend_head);
+        } else {
+            places.into_par_iter().enumerate().with_max_len(1).for_each(attend_head);
+        }
     };
     with_values(q, |q| {
         with_values(k, |k| with_values(v, |v| with_values(bias, |bias| attend(q, k, v, bias))))
@@ -108,6 +116,10 @@ mod tests {
         assert!(biased_attention([&x, &x, &x], &shared, 2).unwrap().is_none());
         let whole = Tensor::zeros((1, 2, 4, 4), DType::F32, &Device::Cpu).unwrap();
         assert!(biased_attention([&x, &x, &x], &whole, 2).unwrap().is_some());
+        for uneven in [0, 3, 16] {
+            let bias = Tensor::zeros((1, uneven, 4, 4), DType::F32, &Device::Cpu).unwrap();
+            assert!(biased_attention([&x, &x, &x], &bias, uneven).unwrap().is_none());
+        }
         let narrow = x.to_dtype(DType::BF16).unwrap();
         assert!(biased_attention([&narrow, &narrow, &narrow], &whole, 2).unwrap().is_none());
     }

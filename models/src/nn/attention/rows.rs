@@ -3,7 +3,7 @@
 use crate::nn::activation::exp;
 use crate::nn::aligned::AlignedValues;
 use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_width};
-use crate::nn::norm::rms_scale;
+use crate::nn::norm::rms_norm_row;
 use crate::nn::rope::RotaryTable;
 use crate::nn::rows::sum_of;
 use crate::nn::simd::{SimdLevel, vectorised};
@@ -339,11 +339,7 @@ impl Preparation<'_> {
             let row = rows.row(position, size);
             match self.norm {
                 None => to.copy_from_slice(row),
-                Some((weight, eps)) => {
-                    let scale = rms_scale(row, eps);
-                    let weighted = row.iter().zip(weight).map(|(x, weight)| x * scale * weight);
-                    to.iter_mut().zip(weighted).for_each(|(to, value)| *to = value);
-                }
+                Some((weight, eps)) => rms_norm_row(row, weight, eps, to),
             }
             if let Some(table) = self.rotary {
                 table.rotate_row(position, to);

@@ -74,7 +74,7 @@ impl<'a> CombinedLayer<'a> {
     }
 }
 
-/// The products of one tensor in f32 on a CPU, along its last axis, with several layers.
+/// The products of one tensor in f32 on a CPU, along its last axis, with several layers, each combined as it says.
 ///
 /// # Errors
 /// The last axis is not as long as the input of each.
