@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::rows::{AttentionScratch, HeadAttention, HeadRows, Preparation, Sequence};
+use super::head_rows::{HeadRows, Preparation, Sequence};
+use super::rows::{AttentionScratch, HeadAttention};
 use crate::error::Result;
 use crate::nn::microkernel::PRODUCTS_ON_ONE_THREAD;
 use crate::nn::rows::{is_plain, with_values};

@@ -2,6 +2,7 @@
 
 mod biased;
 mod fused;
+mod head_rows;
 mod rows;
 
 use candle_core::Tensor;
@@ -10,7 +11,8 @@ use super::activation::softmax;
 use crate::error::Result;
 
 pub(crate) use biased::biased_attention;
-pub(crate) use rows::{AttentionScratch, HeadAttention, HeadRows, Preparation, Sequence};
+pub(crate) use head_rows::{HeadRows, Preparation, Sequence};
+pub(crate) use rows::{AttentionScratch, HeadAttention};
 
 /// Scores held at a time, in elements: 64 MiB in f32. Our choice: far above what a core's caches hold, so larger slabs
 /// gain nothing, and small beside a block's weights.

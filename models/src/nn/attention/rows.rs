@@ -1,10 +1,9 @@
 //! Attention over rows of values where they lie, on a CPU in f32, without ever holding all scores.
 
+use super::head_rows::{HeadRows, Preparation, Sequence};
 use crate::nn::activation::exp;
 use crate::nn::aligned::AlignedValues;
 use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_width};
-use crate::nn::norm::rms_norm_row;
-use crate::nn::rope::RotaryTable;
 use crate::nn::rows::sum_of;
 use crate::nn::simd::{SimdLevel, vectorised};
 use crate::nn::turn::{turn_panel, turn_tile};
@@ -14,36 +13,6 @@ const BLOCK_KEYS: usize = 480;
 
 /// Blocks of keys begin where panels begin, whatever the processor: panels are 48, 16 or 12 keys wide.
 const _: () = assert!(BLOCK_KEYS.is_multiple_of(48));
-
-/// Rows of one sequence that hold, among other things, a vector for each head.
-#[derive(Clone, Copy)]
-pub(crate) struct HeadRows<'a> {
-    pub(crate) values: &'a [f32],
-    /// Distance between two rows.
-    pub(crate) pitch: usize,
-    /// Where the first head's vector starts in a row.
-    pub(crate) start: usize,
-}
-
-/// How queries and keys become what is multiplied.
-#[derive(Clone, Copy)]
-pub(crate) struct Preparation<'a> {
-    /// RMS norm: its weight and epsilon.
-    pub(crate) norm: Option<(&'a [f32], f64)>,
-    /// Rotary positions: that of each row is its place in the sequence.
-    pub(crate) rotary: Option<&'a RotaryTable>,
-    /// What queries are multiplied by; 1 for keys.
-    pub(crate) scale: f32,
-}
-
-/// One sequence: its queries, and what they look at.
-#[derive(Clone, Copy)]
-pub(crate) struct Sequence<'a> {
-    pub(crate) queries: HeadRows<'a>,
-    pub(crate) keys: HeadRows<'a>,
-    pub(crate) values: HeadRows<'a>,
-    pub(crate) key_count: usize,
-}
 
 /// Attention of several heads.
 pub(crate) struct HeadAttention<'a> {
@@ -304,51 +273,6 @@ fn largest_of(row: &[f32]) -> f32 {
         lanes.iter_mut().zip(group).for_each(|(lane, &x)| *lane = lane.max(x));
     }
     lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
-}
-
-impl Sequence<'_> {
-    /// The same sequence, so many values further on.
-    fn from(self, values: usize) -> Self {
-        let [queries, keys, of_keys] =
-            [self.queries, self.keys, self.values].map(|rows| rows.from(values));
-        Self { queries, keys, values: of_keys, ..self }
-    }
-}
-
-impl HeadRows<'_> {
-    /// The same rows, so many values further on.
-    fn from(self, values: usize) -> Self {
-        Self { start: self.start + values, ..self }
-    }
-
-    fn row(&self, index: usize, size: usize) -> &[f32] {
-        &self.values[index * self.pitch + self.start..][..size]
-    }
-}
-
-impl Preparation<'_> {
-    /// Multiplied, and nothing else.
-    pub(crate) fn scaled(scale: f32) -> Self {
-        Self { norm: None, rotary: None, scale }
-    }
-
-    /// Prepares as many rows, from the one at `first` on, as `to` `[rows, size]` has room for.
-    #[inline(always)]
-    fn prepare(&self, rows: HeadRows, first: usize, to: &mut [f32], size: usize) {
-        for (position, to) in (first..).zip(to.chunks_exact_mut(size)) {
-            let row = rows.row(position, size);
-            match self.norm {
-                None => to.copy_from_slice(row),
-                Some((weight, eps)) => rms_norm_row(row, weight, eps, to),
-            }
-            if let Some(table) = self.rotary {
-                table.rotate_row(position, to);
-            }
-            if self.scale != 1.0 {
-                to.iter_mut().for_each(|value| *value *= self.scale);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
