@@ -1,4 +1,4 @@
-//! Normalisations: layer norm without affine parameters, RMS norm, group norm.
+//! Normalisations of rows: layer norm without affine parameters, RMS norm.
 
 use candle_core::{D, DType, Tensor};
 
@@ -80,7 +80,7 @@ impl RmsNorm {
 
 /// RMS norm of one row.
 #[inline(always)]
-pub(crate) fn rms_norm_row(row: &[f32], weight: &[f32], eps: f64, to: &mut [f32]) {
+pub(super) fn rms_norm_row(row: &[f32], weight: &[f32], eps: f64, to: &mut [f32]) {
     let mean_square = sum_of(row, |x| x * x) / row.len() as f64;
     let scale = (1.0 / (mean_square + eps).sqrt()) as f32;
     let weighted = row.iter().zip(weight).map(|(x, weight)| x * scale * weight);

@@ -24,10 +24,9 @@ pub(crate) fn biased_attention(
     heads: usize,
 ) -> Result<Option<Tensor>> {
     let (batch, length, width) = q.dims3()?;
-    let (biases, of_heads, queries, keys) = bias.dims4()?;
+    let Ok((biases, of_heads, queries, keys)) = bias.dims4() else { return Ok(None) };
     let fits = (of_heads, queries, keys) == (heads, length, length)
         && (biases == 1 || biases == batch)
-        && heads > 0
         && width.is_multiple_of(heads);
     let all_plain = [q, k, v, bias].into_iter().all(is_plain);
     if !fits || !all_plain || k.dims() != q.dims() || v.dims() != q.dims() {
@@ -56,7 +55,8 @@ pub(crate) fn biased_attention(
                 attention.attend_head(head, sequence, Some(bias), to.into_iter(), scratch);
             });
         };
-        if batch * length * length * width <= PRODUCTS_ON_ONE_THREAD {
+        // As many for the scores as for the values that they weigh.
+        if 2 * batch * length * length * width <= PRODUCTS_ON_ONE_THREAD {
             places.into_iter().enumerate().for_each(attend_head);
         } else {
             places.into_par_iter().enumerate().with_max_len(1).for_each(attend_head);
@@ -77,11 +77,14 @@ mod tests {
     use super::*;
     use crate::nn::scaled_dot_product_attention;
 
+    /// Enough work for several threads: sequences, biases, heads, size of a head, tokens.
+    const SHARED: (usize, usize, usize, usize, usize) = (2, 2, 4, 32, 200);
+
     #[test]
     fn it_is_what_the_general_operations_give() {
         let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
         for (batch, biases, heads, size, length) in
-            [(1, 1, 4, 16, 7), (3, 1, 2, 8, 300), (2, 2, 3, 24, 50), (1, 1, 1, 8, 700)]
+            [(1, 1, 4, 16, 7), (3, 1, 2, 8, 300), (2, 2, 3, 24, 50), (1, 1, 1, 8, 700), SHARED]
         {
             let [q, k, v] = [(); 3].map(|()| random(&[batch, length, heads * size]));
             // The first keys are hidden, as padding is; with many keys, that is a whole block of them.
@@ -111,10 +114,29 @@ mod tests {
     }
 
     #[test]
+    fn the_bits_do_not_depend_on_the_number_of_threads() {
+        let (batch, biases, heads, size, length) = SHARED;
+        assert!(2 * batch * length * length * heads * size > PRODUCTS_ON_ONE_THREAD);
+        let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+        let [q, k, v] = [(); 3].map(|()| random(&[batch, length, heads * size]));
+        let bias = random(&[biases, heads, length, length]);
+        let attend = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mixed = pool.install(|| biased_attention([&q, &k, &v], &bias, heads));
+            let mixed = mixed.unwrap().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            mixed.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let alone = attend(1);
+        assert!(alone == attend(2) && alone == attend(5), "the bits differ");
+    }
+
+    #[test]
     fn other_shapes_and_dtypes_are_left_to_the_general_operations() {
         let x = Tensor::zeros((1, 4, 8), DType::F32, &Device::Cpu).unwrap();
         let shared = Tensor::zeros((1, 1, 1, 4), DType::F32, &Device::Cpu).unwrap();
         assert!(biased_attention([&x, &x, &x], &shared, 2).unwrap().is_none());
+        let of_any_batch = Tensor::zeros((2, 4, 4), DType::F32, &Device::Cpu).unwrap();
+        assert!(biased_attention([&x, &x, &x], &of_any_batch, 2).unwrap().is_none());
         let whole = Tensor::zeros((1, 2, 4, 4), DType::F32, &Device::Cpu).unwrap();
         assert!(biased_attention([&x, &x, &x], &whole, 2).unwrap().is_some());
         for uneven in [0, 3, 16] {

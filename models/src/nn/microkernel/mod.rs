@@ -3,6 +3,9 @@
 //! A convolution's rows are output channels and its vectors run over positions; a linear layer's rows are tokens and its
 //! vectors run over output features; an attention's rows are queries and its vectors run over keys, then over values.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use super::simd::SimdLevel;
 
 /// A tile of a result: `sums[row][column] = sum over channels and taps of scalars[channel][tap][row] *
@@ -112,11 +115,11 @@ impl Tile<'_> {
         let columns = VECTORS * lanes(level);
         let last_tap = self.taps.iter().copied().max().unwrap_or(0);
         assert!(!SINGLE || self.taps.len() == 1);
-        assert!(self.channels > 0 && self.scalars.len() == self.channels * self.taps.len() * ROWS);
-        assert!(
-            (self.channels - 1) * self.channel_pitch + last_tap + columns <= self.vectors.len()
-        );
-        assert!((ROWS - 1) * self.sums_pitch + columns <= self.sums.len());
+        let scalars = self.channels.checked_mul(self.taps.len() * ROWS);
+        assert!(self.channels > 0 && scalars == Some(self.scalars.len()));
+        let last_channel = (self.channels - 1).checked_mul(self.channel_pitch);
+        assert!(reaches(self.vectors, last_channel, last_tap.checked_add(columns)));
+        assert!(reaches(self.sums, (ROWS - 1).checked_mul(self.sums_pitch), Some(columns)));
         // SAFETY: what the assertions above say is what the functions below ask for; and a level other than
         // `Portable` is only ever made when the processor has it.
         unsafe {
@@ -135,6 +138,12 @@ impl Tile<'_> {
     fn taps_from_the_first<const SINGLE: bool>(&self) -> (usize, &[usize]) {
         if SINGLE { (self.taps[0], ONE_TAP) } else { (0, self.taps) }
     }
+}
+
+/// Whether so many values from a place on are there; `None` is a number that is too large to be one.
+fn reaches(values: &[f32], place: Option<usize>, count: Option<usize>) -> bool {
+    let end = place.zip(count).and_then(|(place, count)| place.checked_add(count));
+    end.is_some_and(|end| end <= values.len())
 }
 
 const PORTABLE_LANES: usize = 4;
@@ -187,159 +196,76 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{
-        _MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-    };
-
-    use super::Tile;
-
-    /// How many channels ahead vectors are fetched. Our choice, measured: with a tile of 8 rows a channel takes 12 cycles, so
-    /// they are on their way for as long as an outer cache takes.
-    const CHANNELS_AHEAD: usize = 24;
-
-    /// Fetches the cache line of the first value; a processor that cannot fetch for writing passes over it.
-    pub(super) fn fetch_to_write(line: &[f32]) {
-        // SAFETY: SSE is part of every processor of 64 bits, and fetching reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
-    }
-
-    /// The same loops for each width of vectors.
-    macro_rules! tile_function {
-        ($name:ident, $features:literal, $lanes:literal,
-         $zero:ident, $load:ident, $store:ident, $splat:ident, $multiply_add:ident, $add:ident) => {
-            /// # Safety
-            /// The processor must have the features. Every channel must hold `VECTORS` vectors behind each tap, every
-            /// row of the sums as many, and the scalars `ROWS` values for each channel and tap. With `SINGLE` there is one tap.
-            #[target_feature(enable = $features)]
-            #[allow(clippy::needless_range_loop)] // Builds for tests, too, unroll these; iterators they do not.
-            pub(super) unsafe fn $name<
-                const ROWS: usize,
-                const VECTORS: usize,
-                const SINGLE: bool,
-            >(
-                tile: Tile,
-            ) {
-                let mut sums = [[$zero(); VECTORS]; ROWS];
-                let mut scalars = tile.scalars.as_ptr();
-                let mut next = tile.next.as_ptr();
-                let next_step = tile.next.len().div_ceil(tile.channels);
-                let (first_tap, taps) = tile.taps_from_the_first::<SINGLE>();
-                let mut vectors = tile.vectors.as_ptr().wrapping_add(first_tap);
-                for _ in 0..tile.channels {
-                    // Fetching reads nothing, so the addresses may be anywhere.
-                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
-                    next = next.wrapping_add(next_step);
-                    for vector in 0..VECTORS {
-                        let ahead = CHANNELS_AHEAD * tile.channel_pitch + vector * $lanes;
-                        _mm_prefetch::<_MM_HINT_T0>(vectors.wrapping_add(ahead).cast());
-                    }
-                    for &tap in taps {
-                        let mut values = [$zero(); VECTORS];
-                        for vector in 0..VECTORS {
-                            // SAFETY: the caller vouches for all vectors behind each tap of every channel.
-                            values[vector] = unsafe { $load(vectors.add(tap + vector * $lanes)) };
-                        }
-                        for row in 0..ROWS {
-                            // SAFETY: the caller vouches for the scalars of all channels and taps.
-                            let scalar = $splat(unsafe { *scalars.add(row) });
-                            for vector in 0..VECTORS {
-                                sums[row][vector] =
-                                    $multiply_add(scalar, values[vector], sums[row][vector]);
-                            }
-                        }
-                        // SAFETY: at most one past the end of the scalars.
-                        scalars = unsafe { scalars.add(ROWS) };
-                    }
-                    vectors = vectors.wrapping_add(tile.channel_pitch);
-                }
-                for row in 0..ROWS {
-                    for vector in 0..VECTORS {
-                        let mut sum = sums[row][vector];
-                        let at = row * tile.sums_pitch + vector * $lanes;
-                        // SAFETY: the caller vouches for all vectors of each row of the sums.
-                        unsafe {
-                            let to = tile.sums.as_mut_ptr().add(at);
-                            if tile.add {
-                                sum = $add($load(to), sum);
-                            }
-                            $store(to, sum);
-                        }
-                    }
-                }
-            }
-        };
-    }
-
-    tile_function!(
-        avx512,
-        "avx512f",
-        16,
-        _mm512_setzero_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_set1_ps,
-        _mm512_fmadd_ps,
-        _mm512_add_ps
-    );
-    tile_function!(
-        avx2,
-        "avx2,fma",
-        8,
-        _mm256_setzero_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_set1_ps,
-        _mm256_fmadd_ps,
-        _mm256_add_ps
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_tile_is_the_sum_of_its_products_wherever_its_taps_are() {
-        let channels = 7;
         for level in SimdLevel::available() {
-            let (rows, width) = largest_tile(level);
-            let (columns, channel_pitch) = (width * lanes(level), width * lanes(level) + 9);
-            // Whole numbers, so that no sum depends on rounding.
-            let values = |count: usize| -> Vec<f32> {
-                (0..count).map(|i| (i * 37 % 11) as f32 - 5.0).collect()
-            };
-            let vectors = values(channels * channel_pitch);
-            for (taps, add) in [(&[0][..], false), (&[9], true), (&[2, 0, 9], false)] {
-                let scalars = values(channels * taps.len() * rows);
-                let mut sums = vec![1f32; rows * columns];
-                Tile {
-                    scalars: &scalars,
-                    rows,
-                    vectors: &vectors,
-                    channels,
-                    channel_pitch,
-                    taps,
-                    sums: &mut sums,
-                    sums_pitch: columns,
-                    width,
-                    add,
-                    next: &[],
-                }
-                .compute(level);
-                for (index, &sum) in sums.iter().enumerate() {
-                    let (row, column) = (index / columns, index % columns);
-                    let products = (0..channels * taps.len()).map(|step| {
-                        let (channel, tap) = (step / taps.len(), taps[step % taps.len()]);
-                        scalars[step * rows + row] * vectors[channel * channel_pitch + tap + column]
-                    });
-                    let expected = products.sum::<f32>() + if add { 1.0 } else { 0.0 };
-                    assert_eq!(sum, expected, "{level:?} {taps:?} {row} {column}");
+            let (largest, most) = largest_tile(level);
+            for (rows, width) in
+                [4, largest].into_iter().flat_map(|r| (1..=most).map(move |w| (r, w)))
+            {
+                for (taps, add) in [(&[0][..], false), (&[9], true), (&[2, 0, 9], false)] {
+                    check(level, rows, width, taps, add);
                 }
             }
         }
+    }
+
+    fn check(level: SimdLevel, rows: usize, width: usize, taps: &[usize], add: bool) {
+        let (channels, columns) = (7, width * lanes(level));
+        let channel_pitch = columns + 9;
+        // Whole numbers, so that no sum depends on rounding.
+        let values =
+            |count: usize| -> Vec<f32> { (0..count).map(|i| (i * 37 % 11) as f32 - 5.0).collect() };
+        let vectors = values(channels * channel_pitch);
+        let scalars = values(channels * taps.len() * rows);
+        let mut sums = vec![1f32; rows * columns];
+        Tile {
+            scalars: &scalars,
+            rows,
+            vectors: &vectors,
+            channels,
+            channel_pitch,
+            taps,
+            sums: &mut sums,
+            sums_pitch: columns,
+            width,
+            add,
+            next: &[],
+        }
+        .compute(level);
+        for (index, &sum) in sums.iter().enumerate() {
+            let (row, column) = (index / columns, index % columns);
+            let products = (0..channels * taps.len()).map(|step| {
+                let (channel, tap) = (step / taps.len(), taps[step % taps.len()]);
+                scalars[step * rows + row] * vectors[channel * channel_pitch + tap + column]
+            });
+            let expected = products.sum::<f32>() + if add { 1.0 } else { 0.0 };
+            assert_eq!(sum, expected, "{level:?} {rows} x {width} {taps:?}: {row} {column}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "reaches")]
+    fn a_distance_that_no_memory_has_is_refused() {
+        let [scalars, vectors] = [[1f32; 12], [1f32; 12]];
+        let level = SimdLevel::Portable;
+        Tile {
+            scalars: &scalars,
+            rows: 4,
+            vectors: &vectors,
+            channels: 3,
+            channel_pitch: 1 << (usize::BITS - 1),
+            taps: ONE_TAP,
+            sums: &mut [0.0; 16],
+            sums_pitch: 4,
+            width: 1,
+            add: false,
+            next: &[],
+        }
+        .compute(level);
     }
 }
