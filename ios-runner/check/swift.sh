@@ -6,7 +6,8 @@
 #   swift.sh client   also compiles the tests, and the client, against the runner's library, and runs them
 #
 # The compiler is `swiftc`, if there is one (swift.org has builds for most Linuxes). On Debian 12, `swift.sh install` unpacks Debian
-# 13's into SWIFT_ROOT (2.5 GB), beside the system and without changing it; it runs there in a chroot, so as root.
+# 13's into SWIFT_ROOT (2.5 GB), beside the system and without changing it; it runs there in a chroot, so as root. Where there is none,
+# and where `install` could only install one that cannot run, this ends with 77.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,10 +16,21 @@ target=${CARGO_TARGET_DIR:-target}
 place=$target/ios-runner/swift
 mode=${1:-check}
 
+# Whether a compiler in a folder of its own could run: as root, who may mount, and make the devices that it reads.
+could_run() {
+    local probe code=0
+    probe=$(mktemp -d)
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && unshare -m true && mknod "$probe/null" c 1 3 || code=$?
+    rm -rf "$probe"
+    return "$code"
+}
+
 install_compiler() {
-    local apt=$root.apt mirror
+    local apt=$root.apt unpacked=$root.unpacked mirror
+    trap 'rm -rf "$root.apt" "$root.unpacked"' EXIT
+    rm -rf "$apt" "$unpacked"
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
-    mkdir -p "$apt"/{etc/apt.conf.d,etc/preferences.d,etc/trusted.gpg.d,lists/partial,cache/archives/partial,state} "$root"
+    mkdir -p "$apt"/{etc/apt.conf.d,etc/preferences.d,etc/trusted.gpg.d,lists/partial,cache/archives/partial,state} "$unpacked"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror%/} trixie main" >"$apt/etc/sources.list"
     cat >"$apt/aptrc" <<X
 Dir::Etc "$apt/etc"; Dir::Etc::sourcelist "$apt/etc/sources.list"; Dir::Etc::sourceparts "-";
@@ -30,13 +42,17 @@ X
     apt-get install -qq -y --no-install-recommends --download-only swiftlang libc6-dev libstdc++-14-dev
     local link package
     for link in bin lib lib64 sbin; do
-        mkdir -p "$root/usr/$link"
-        ln -sfn "usr/$link" "$root/$link"
+        mkdir -p "$unpacked/usr/$link"
+        ln -s "usr/$link" "$unpacked/$link"
     done
     for package in "$apt"/cache/archives/*.deb; do
-        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$root" --keep-directory-symlink --exclude='./usr/share/doc'
+        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$unpacked" --keep-directory-symlink --exclude='./usr/share/doc'
     done
-    rm -rf "$apt"
+    # What is left of an installation that was interrupted, or of an older one.
+    if mountpoint -q "$root/proc"; then umount "$root/proc"; fi
+    rm -rf --one-file-system "$root"
+    # Whoever finds the folder finds all of it.
+    mv -T "$unpacked" "$root"
 }
 
 # Runs the compiler with paths below $place, which the chroot sees as /sora.
@@ -61,11 +77,18 @@ in_root() {
         chroot "$root" "$@"
 }
 
+installed() { command -v swiftc >/dev/null || [ -x "$root/usr/libexec/swift/bin/swiftc" ]; }
+
 if [ "$mode" = install ]; then
+    if installed; then exit; fi
+    if ! could_run; then
+        echo "swift.sh: a compiler in a folder of its own runs on Debian only, as root who may mount: install one from swift.org" >&2
+        exit 77
+    fi
     install_compiler
     exit
 fi
-if ! command -v swiftc >/dev/null && [ ! -x "$root/usr/libexec/swift/bin/swiftc" ]; then
+if ! installed; then
     echo "swift.sh: no Swift compiler: install one from swift.org, or run swift.sh install" >&2
     exit 77
 fi
