@@ -19,6 +19,7 @@ CALLS = (
     r"Tab|ContentUnavailableView|Bytes|localized|\.navigationTitle|\.alert"
 )
 LITERAL = re.compile(rf'(?:^|[^\w.])(?:{CALLS})\("((?:[^"\\]|\\.)*)"', re.MULTILINE)
+LOCALIZED = re.compile(r'[^\w.]localized\("((?:[^"\\]|\\.)*)"')
 # What a number is in a text; all else that is put in is a text itself.
 UNSIGNED = ("video.stepsDone", "video.steps")
 TEXTS = ("time", "golden.name", "timing.seconds", "Duration.")
@@ -38,23 +39,29 @@ def key(literal):
     return found + literal[at:]
 
 
-def used():
+def used(literals):
     texts = set()
     for file in sorted((APP / "Sources").rglob("*.swift")):
         # A literal with a quotation mark within what is put in would end early: there is none.
-        texts |= {key(literal) for literal in LITERAL.findall(file.read_text())}
+        texts |= {key(literal) for literal in literals.findall(file.read_text())}
     # Addresses are examples, and the same in every language.
     return {text for text in texts if "://" not in text and text != "0.0.0.0:9090" and text}
 
 
 def main():
     catalogue = json.loads(CATALOGUE.read_text())
-    listed, wanted = set(catalogue["strings"]), used()
+    listed, wanted = catalogue["strings"], used(LITERAL)
+    # Xcode does not find these in the sources, and would drop them.
+    manual = used(LOCALIZED)
+    kept = {text: entry for text, entry in listed.items() if entry.get("extractionState") == "manual"}
     if "--write" in sys.argv:
-        catalogue["strings"] = {text: catalogue["strings"].get(text, {}) for text in sorted(wanted)}
+        marks = {text: {"extractionState": "manual"} if text in manual else {} for text in wanted}
+        catalogue["strings"] = {text: {**listed.get(text, {}), **marks[text]} for text in sorted(wanted)}
         CATALOGUE.write_text(json.dumps(catalogue, indent=2, ensure_ascii=False) + "\n")
-    elif listed != wanted:
-        sys.exit(f"strings.py: missing {sorted(wanted - listed)}, not used {sorted(listed - wanted)}")
+    elif set(listed) != wanted:
+        sys.exit(f"strings.py: missing {sorted(wanted - set(listed))}, not used {sorted(set(listed) - wanted)}")
+    elif set(kept) != manual:
+        sys.exit(f"strings.py: to be marked as manual, or not: {sorted(set(kept) ^ manual)}")
     print(f"strings.py: {len(wanted)} texts")
 
 

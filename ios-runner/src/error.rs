@@ -141,19 +141,28 @@ pub enum FailureKind {
     Listener,
 }
 
+impl From<StageErrorKind> for FailureKind {
+    fn from(kind: StageErrorKind) -> Self {
+        match kind {
+            StageErrorKind::BadInput => Self::BadInput,
+            StageErrorKind::BadModel => Self::BadModel,
+            StageErrorKind::Device => Self::Device,
+            StageErrorKind::OverBudget => Self::OverBudget,
+            StageErrorKind::Compute => Self::Compute,
+            StageErrorKind::Output => Self::Output,
+            StageErrorKind::StageDied => Self::StageDied,
+            StageErrorKind::Cancelled => Self::ConsumerGone,
+        }
+    }
+}
+
 impl From<&StageError> for JobFailure {
     fn from(error: &StageError) -> Self {
-        let kind = match error.kind() {
-            StageErrorKind::BadInput => FailureKind::BadInput,
-            StageErrorKind::BadModel => FailureKind::BadModel,
-            StageErrorKind::Device => FailureKind::Device,
-            StageErrorKind::OverBudget => FailureKind::OverBudget,
-            StageErrorKind::Compute => FailureKind::Compute,
-            StageErrorKind::Output => FailureKind::Output,
-            StageErrorKind::StageDied => FailureKind::StageDied,
-            StageErrorKind::Cancelled => FailureKind::ConsumerGone,
-        };
-        Self { kind, stage: error.stage.to_string(), message: error.cause.to_string() }
+        Self {
+            kind: error.kind().into(),
+            stage: error.stage.to_string(),
+            message: error.cause.to_string(),
+        }
     }
 }
 
@@ -176,6 +185,12 @@ impl From<uniffi::UnexpectedUniFFICallbackError> for ListenerError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sora_actors::memory::OverBudget;
+    use sora_actors::messages::JobId;
+    use sora_actors::{StageFailure, StageName};
+
     use super::*;
 
     #[test]
@@ -187,5 +202,29 @@ mod tests {
         assert!(matches!(RunnerError::from(SubmitError::Gone), RunnerError::Closed(_)));
         let telemetry = TelemetryError::AlreadyInstalled;
         assert!(matches!(RunnerError::from(telemetry), RunnerError::Telemetry(_)));
+    }
+
+    /// What no client can bring about on a CPU; the others, `tests/python` does.
+    #[test]
+    fn a_failed_job_tells_kind_stage_and_cause() {
+        let device = ModelError::Device { name: "metal".into(), reason: "it is gone".into() };
+        let budget = OverBudget { needed_bytes: 3, base_bytes: 2, budget_bytes: 4 };
+        let causes = [
+            (StageFailure::Model(ModelError::bad_input("no frames")), FailureKind::BadInput),
+            (StageFailure::Model(device), FailureKind::Device),
+            (StageFailure::OverBudget(budget), FailureKind::OverBudget),
+            (StageFailure::StageDied { reason: "a bug".into() }, FailureKind::StageDied),
+            (StageFailure::ConsumerStalled { seconds: 60 }, FailureKind::ConsumerGone),
+        ];
+        for (cause, kind) in causes {
+            let cause = Arc::new(cause);
+            let stage = StageName::StditWorker(1);
+            let error = StageError { stage, job: JobId(7), cause: Arc::clone(&cause) };
+            let JobFailure { kind: found, stage, message } = (&error).into();
+            assert_eq!(
+                (found, stage.as_str(), message),
+                (kind, "stdit_worker_1", cause.to_string())
+            );
+        }
     }
 }

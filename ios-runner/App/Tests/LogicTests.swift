@@ -114,6 +114,23 @@ private struct PlainFolders: FolderAccess {
     }
 }
 
+@Suite @MainActor struct ModelRemovalTests {
+    @Test func modelsAndPartsOfThemCanBeDeleted() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        try folder.write("weights", to: "whole/w.bin")
+        try folder.write("wei", to: "begun.partial/w.bin.partial")
+        let models = ModelImport(
+            folder: folder.url, fetcher: FakeServer(files: [:], knowsRanges: true), access: PlainFolders(),
+            newChecksum: { FakeChecksum() })
+        #expect(models.installed == ["whole"] && models.partial == ["begun.partial"])
+        for name in models.installed + models.partial { await models.remove(name) }
+        #expect(models.state == .idle && models.installed == [] && models.partial == [])
+        await models.remove("whole")
+        guard case .failed = models.state else { Issue.record("\(models.state)"); return }
+    }
+}
+
 @Suite @MainActor struct GalleryTests {
     @Test func damageCostsNoOtherVideo() throws {
         let folder = try Folder()
@@ -180,6 +197,30 @@ private final class FailingRunner: SoraRunner, @unchecked Sendable {
     }
 }
 
+/// A runner whose only video goes on until it is told to fail.
+private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
+    private let lock = NSLock()
+    private var listeners: [any JobListener] = []
+
+    static let video = UnfinishedVideo(
+        key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
+        obstacle: nil)
+
+    var tries: Int { lock.withLock { listeners.count } }
+
+    override func unfinished() async throws -> [UnfinishedVideo] { [Self.video] }
+
+    override func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
+        lock.withLock { listeners.append(listener) }
+        return SameJob(noHandle: .init())
+    }
+
+    func fail(_ kind: FailureKind) throws {
+        let latest = lock.withLock { listeners.last }
+        try latest?.failed(failure: JobFailure(kind: kind, stage: "vae_decoder", message: "the encoder is gone"))
+    }
+}
+
 private struct NoIntervals: StageIntervals {
     func entered(_ stage: StaticString?) {}
 }
@@ -198,5 +239,34 @@ private struct NoIntervals: StageIntervals {
         while studio.videos.first?.isOver != true { await Task.yield() }
         await studio.goOn(with: video)
         #expect(studio.videos.map(\.id) == ["1"])
+    }
+
+    @Test func whatFailsBecauseTheAppWasAwayGoesOnWhenItIsBack() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let runner = InterruptedRunner(noHandle: .init())
+        let studio = Studio(
+            runner: runner, gallery: try Gallery(folder: folder.url), sinks: WritingSinks(),
+            newIntervals: { NoIntervals() })
+        let (phases, app) = AsyncStream.makeStream(of: AppPhase.self)
+        let following = Task { await studio.follow(phases) }
+        await studio.goOn(with: InterruptedRunner.video)
+
+        app.yield(.background)
+        while studio.absences == 0 { await Task.yield() }
+        try runner.fail(.listener)
+        while studio.videos.first?.isOver != true { await Task.yield() }
+        #expect(runner.tries == 1)
+        app.yield(.foreground)
+        while runner.tries == 1 { await Task.yield() }
+        while studio.videos.first?.isOver != false { await Task.yield() }
+
+        // It was not away since, so this is a failure like any other.
+        try runner.fail(.listener)
+        while studio.videos.first?.isOver != true { await Task.yield() }
+        try await Task.sleep(for: .milliseconds(50))
+        #expect(runner.tries == 2)
+        following.cancel()
+        await following.value
     }
 }

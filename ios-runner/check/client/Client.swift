@@ -42,7 +42,7 @@ struct Fixed: Surroundings, MemoryProbe, BackgroundTime {
     func memoryPressure() -> AsyncStream<MemoryPressure> { stream(pressures) }
     func thermalLevels() -> AsyncStream<ThermalLevel> { stream([.serious, .nominal]) }
     func appPhases() -> AsyncStream<AppPhase> { stream(phases) }
-    func use(for work: @Sendable () async -> Void) async { await work() }
+    func begin() async -> @Sendable () async -> Void { {} }
     private func stream<T: Sendable>(_ items: [T]) -> AsyncStream<T> {
         AsyncStream { continuation in
             items.forEach { continuation.yield($0) }

@@ -168,7 +168,7 @@ class Failures(RunnerCase):
         self.assertTrue(listener.failure.message)
         return listener.failure
 
-    # Whoever has a runner cannot bring these about on a CPU, with the reason.
+    # Whoever has a runner cannot bring these about on a CPU, with the reason. `src/error.rs` tests how they are told.
     NOT_PROVOKED = {
         "BAD_INPUT": "what a request asks for is looked at before it is accepted",
         "DEVICE": "a device is opened with the runner, and then stays",

@@ -5,7 +5,7 @@ import SoraKit
 /// Finished videos: a file for each, and beside it one that says what it shows.
 @Observable @MainActor
 final class Gallery {
-    struct Entry: Codable, Identifiable, Equatable, Sendable {
+    struct Entry: Codable, Identifiable, Hashable, Sendable {
         let id: UUID
         let prompt: String
         let seed: UInt64

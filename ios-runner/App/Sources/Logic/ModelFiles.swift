@@ -46,11 +46,25 @@ actor ModelFiles {
 
     /// Models that are whole, by name. What is on its way has another name.
     static func installed(in folder: URL) -> [String] {
+        names(in: folder).filter { !$0.hasSuffix(".\(partialExtension)") }
+    }
+
+    /// What is there of models that are not whole, by the names of their folders.
+    static func partial(in folder: URL) -> [String] {
+        names(in: folder).filter { $0.hasSuffix(".\(partialExtension)") }
+    }
+
+    private static func names(in folder: URL) -> [String] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-        return names.filter { !$0.hasSuffix(".\(partialExtension)") && !$0.hasPrefix(".") }.sorted()
+        return names.filter { !$0.hasPrefix(".") }.sorted()
     }
 
     private static let partialExtension = "partial"
+
+    /// Deletes a model, or a part of one.
+    func remove(_ name: String) throws {
+        try FileManager.default.removeItem(at: folder.appendingPathComponent(name))
+    }
 
     /// Copies a folder that the user chose.
     func copy(from source: URL) throws {

@@ -8,6 +8,7 @@ final class ModelImport {
     enum State: Equatable, Sendable {
         case idle
         case copying
+        case removing
         case working(file: String, bytes: UInt64)
         case done
         case failed(String)
@@ -26,6 +27,8 @@ final class ModelImport {
     private(set) var state = State.idle
     /// Names of the models that are there.
     private(set) var installed: [String] = []
+    /// Folders of those that are not whole.
+    private(set) var partial: [String] = []
 
     private let folder: URL
     private let files: ModelFiles
@@ -36,12 +39,12 @@ final class ModelImport {
     ) {
         self.folder = folder
         files = ModelFiles(folder: folder, fetcher: fetcher, access: access, newChecksum: newChecksum)
-        installed = ModelFiles.installed(in: folder)
+        look()
     }
 
     var isWorking: Bool {
         switch state {
-        case .copying, .working: true
+        case .copying, .working, .removing: true
         case .idle, .done, .failed: false
         }
     }
@@ -58,6 +61,17 @@ final class ModelImport {
         }
     }
 
+    /// Deletes a model, or a part of one, by the name of its folder.
+    func remove(_ name: String) async {
+        await whileWorking(.removing) { try await $0.remove(name) }
+        if state == .done { state = .idle }
+    }
+
+    private func look() {
+        installed = ModelFiles.installed(in: folder)
+        partial = ModelFiles.partial(in: folder)
+    }
+
     private func tell(_ state: State) { self.state = state }
 
     private func whileWorking(_ begun: State, _ work: (ModelFiles) async throws -> Void) async {
@@ -69,6 +83,6 @@ final class ModelImport {
         } catch {
             state = .failed(error.localizedDescription)
         }
-        installed = ModelFiles.installed(in: folder)
+        look()
     }
 }

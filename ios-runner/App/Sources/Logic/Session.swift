@@ -61,7 +61,7 @@ final class Session {
     private let scrapeAddress: String?
     private var runner: SoraRunner?
     private var gallery: Gallery?
-    private var watch: Task<Void, Never>?
+    private var watches: [Task<Void, Never>] = []
     private var latestOpening: Task<Void, Never>?
 
     init(phone: Phone, places: Places, models: ModelImport, settings: UserDefaults = .standard) {
@@ -84,6 +84,20 @@ final class Session {
         await reopen()
     }
 
+    /// Whether something is on its way that the phone must not fall asleep over.
+    var isBusy: Bool {
+        if case .open(let desk) = state, desk.studio.videos.contains(where: { !$0.isOver }) { return true }
+        return models.isWorking
+    }
+
+    /// Opens the model that was chosen, again.
+    func tryAgain() async { await reopen() }
+
+    /// Deletes a model that is not open, or the part of one that was downloaded.
+    func remove(model name: String) async {
+        if name != modelFolder { await models.remove(name) }
+    }
+
     /// One after the other: two runners must not share a folder.
     private func reopen() async {
         let before = latestOpening
@@ -98,16 +112,20 @@ final class Session {
 
     private func closeRunner() async {
         state = .opening
-        watch?.cancel()
-        await watch?.value
+        watches.forEach { $0.cancel() }
+        for watch in watches { await watch.value }
         await runner?.close()
-        (watch, runner) = (nil, nil)
+        (watches, runner) = ([], nil)
     }
 
     private func openRunner() async {
         do {
             let (runner, trouble) = try await newRunner()
             self.runner = runner
+            let watching = RunnerWatch(
+                runner: runner, surroundings: phone.surroundings, probe: phone.probe, background: phone.background,
+                budget: budget)
+            watches.append(Task { await watching.run() })
             let gallery = try gallery ?? Gallery(folder: places.videos)
             self.gallery = gallery
             let model = runner.model()
@@ -118,6 +136,8 @@ final class Session {
             }
             let studio = Studio(
                 runner: runner, gallery: gallery, sinks: phone.sinks, newIntervals: phone.newIntervals)
+            let phases = phone.surroundings.appPhases()
+            watches.append(Task { await studio.follow(phases) })
             await studio.refresh()
             state = .open(
                 Desk(
@@ -125,10 +145,6 @@ final class Session {
                     gauges: Gauges(runner: runner, probe: phone.probe, surroundings: phone.surroundings),
                     telemetry: TelemetryDesk(runner: runner, file: places.telemetry, trouble: trouble),
                     selfCheck: SelfCheck(runner: runner, golden: phone.golden), model: model))
-            let watching = RunnerWatch(
-                runner: runner, surroundings: phone.surroundings, probe: phone.probe, background: phone.background,
-                budget: budget)
-            watch = Task { await watching.run() }
         } catch {
             state = .failed(error.localizedDescription)
         }

@@ -21,6 +21,11 @@ final class Studio {
     private let sinks: any SinkMaker
     private let newIntervals: @Sendable () -> any StageIntervals
     private var running: [String: Video] = [:]
+    /// How often the app has been away, and whether it is.
+    private(set) var absences = 0
+    private var isAway = false
+    /// Keys of videos that failed because the app was away.
+    private var interrupted: Set<String> = []
 
     init(
         runner: any SoraRunnerProtocol, gallery: Gallery, sinks: any SinkMaker,
@@ -65,6 +70,28 @@ final class Studio {
         await attempt { self.unfinished = try await self.runner.unfinished() }
     }
 
+    /// Hears where the app is, until its task is cancelled. In the background the system takes the GPU and the encoder away: what
+    /// fails of that goes on when the app is back.
+    func follow(_ phases: AsyncStream<AppPhase>) async {
+        for await phase in phases {
+            switch phase {
+            case .inactive: break
+            case .background: (absences, isAway) = (absences + 1, true)
+            case .foreground:
+                isAway = false
+                await goOnWithInterrupted()
+            }
+        }
+    }
+
+    private func goOnWithInterrupted() async {
+        guard !isAway, !interrupted.isEmpty else { return }
+        let keys = interrupted
+        interrupted = []
+        await refresh()
+        for video in unfinished where keys.contains(video.key) && video.obstacle == nil { await goOn(with: video) }
+    }
+
     private func begin(
         _ entry: Gallery.Entry, frames: Int, rate: Double,
         _ submit: @Sendable (any VideoSink) async throws -> Video
@@ -87,6 +114,7 @@ final class Studio {
 
     private func follow(_ video: Video, _ progress: VideoProgress) async {
         let stages = StageFollower(intervals: newIntervals())
+        let absencesBefore = absences
         do {
             for try await event in video.events {
                 progress.see(event)
@@ -96,13 +124,27 @@ final class Studio {
             gallery.refresh()
         } catch {
             progress.ended(with: error)
+            if absences > absencesBefore, (error as? VideoError)?.mayBeOfAnAbsence == true {
+                interrupted.insert(video.key)
+            }
         }
         stages.ended()
         running[video.key] = nil
         await refresh()
+        await goOnWithInterrupted()
     }
 
     private func attempt(_ work: () async throws -> Void) async {
         do { try await work() } catch { trouble = error.localizedDescription }
+    }
+}
+
+extension VideoError {
+    /// Whether it may have failed because the app was in the background: the encoder throws, the GPU refuses work.
+    fileprivate var mayBeOfAnAbsence: Bool {
+        switch self {
+        case .cancelled: false
+        case .failed(let failure): [.listener, .device, .compute].contains(failure.kind)
+        }
     }
 }

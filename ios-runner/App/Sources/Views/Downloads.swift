@@ -21,7 +21,8 @@ struct HttpRangeFetcher: RangeFetcher {
         _ url: URL, from offset: UInt64, begin: @Sendable (UInt64) async throws -> Void,
         take: @Sendable (Data) async throws -> Void
     ) async throws {
-        var request = URLRequest(url: url)
+        // A list of checksums that was packed anew since is no longer the one in the cache; weights are none of its business.
+        var request = URLRequest(url: url, cachePolicy: .reloadIgnoringLocalCacheData)
         if offset > 0 { request.setValue("bytes=\(offset)-", forHTTPHeaderField: "Range") }
         let (bytes, response) = try await URLSession.shared.bytes(for: request)
         switch (response as? HTTPURLResponse)?.statusCode {

@@ -12,9 +12,7 @@ struct GalleryView: View {
             ScrollView {
                 LazyVGrid(columns: columns, spacing: 12) {
                     ForEach(gallery.entries) { entry in
-                        NavigationLink {
-                            PlayerView(entry: entry, file: gallery.file(of: entry))
-                        } label: {
+                        NavigationLink(value: entry) {
                             Thumbnail(entry: entry, file: gallery.file(of: entry))
                         }
                         .contextMenu {
@@ -31,6 +29,9 @@ struct GalleryView: View {
                 }
             }
             .navigationTitle("Gallery")
+            .navigationDestination(for: Gallery.Entry.self) { entry in
+                PlayerView(entry: entry, file: gallery.file(of: entry))
+            }
             .alert("It cannot be deleted", isPresented: .constant(trouble != nil)) {
                 Button("OK") { trouble = nil }
             } message: {
@@ -72,21 +73,18 @@ private struct Thumbnail: View {
 
 private struct PlayerView: View {
     let entry: Gallery.Entry
-    @State private var player: AVPlayer
-
-    private let file: URL
-
-    init(entry: Gallery.Entry, file: URL) {
-        self.entry = entry
-        self.file = file
-        _player = State(initialValue: AVPlayer(url: file))
-    }
+    let file: URL
+    @State private var player: AVPlayer?
 
     var body: some View {
         VideoPlayer(player: player)
             .navigationTitle(Text(verbatim: entry.prompt))
             .navigationBarTitleDisplayMode(.inline)
             .toolbar { ShareLink(item: file) }
-            .onAppear { player.play() }
+            .onAppear {
+                let player = player ?? AVPlayer(url: file)
+                self.player = player
+                player.play()
+            }
     }
 }

@@ -103,7 +103,7 @@ struct TelemetryView: View {
             }
         }
         .navigationTitle("Telemetry")
-        .refreshable { desk.refresh() }
+        .refreshable { await desk.refresh() }
         .task { desk.refresh() }
     }
 }

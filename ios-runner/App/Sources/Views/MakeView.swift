@@ -56,14 +56,14 @@ private struct UnfinishedRow: View {
                 .foregroundStyle(.secondary)
             if let obstacle = video.obstacle {
                 Text(verbatim: obstacle).font(.caption).foregroundStyle(.red)
+            } else {
+                Button("Go on", systemImage: "play") { Task { await studio.goOn(with: video) } }
+                    .buttonStyle(.borderless)
             }
         }
-        .accessibilityElement(children: .combine)
+        .accessibilityElement(children: .contain)
         .swipeActions {
             Button("Delete", role: .destructive) { Task { await studio.forget(video) } }
-            if video.obstacle == nil {
-                Button("Go on") { Task { await studio.goOn(with: video) } }.tint(.blue)
-            }
         }
     }
 }
@@ -84,12 +84,11 @@ struct ProgressRow: View {
                 }
             }
             if let picture = video.preview?.image() {
-                Image(decorative: picture, scale: 1)
+                Image(picture, scale: 1, label: Text("Preview"))
                     .resizable()
                     .scaledToFit()
                     .frame(maxHeight: 220)
                     .clipShape(.rect(cornerRadius: 8))
-                    .accessibilityLabel(Text("Preview"))
             }
             if let fraction = video.fraction {
                 ProgressView(value: fraction)

@@ -22,6 +22,14 @@ struct ModelView: View {
                     ForEach(session.models.installed, id: \.self) { folder in
                         Button { Task { await session.use(model: folder) } } label: { Text(verbatim: folder) }
                             .disabled(session.modelFolder == folder)
+                            .deleteDisabled(session.modelFolder == folder)
+                    }
+                    .onDelete { remove($0, of: session.models.installed) }
+                }
+                if !session.models.partial.isEmpty {
+                    Section("Not whole") {
+                        ForEach(session.models.partial, id: \.self) { Text(verbatim: $0) }
+                            .onDelete { remove($0, of: session.models.partial) }
                     }
                 }
                 Section {
@@ -42,6 +50,7 @@ struct ModelView: View {
                 NavigationLink("Self-check") { SelfCheckView(check: selfCheck) }
             }
             .navigationTitle("Model")
+            .toolbar { EditButton() }
             .fileImporter(isPresented: $picksFolder, allowedContentTypes: [.folder]) { picked in
                 guard case .success(let folder) = picked else { return }
                 Task { await session.models.copy(from: folder) }
@@ -58,6 +67,7 @@ struct ModelView: View {
         switch session.models.state {
         case .idle: EmptyView()
         case .copying: ProgressView("Copying…")
+        case .removing: ProgressView("Deleting…")
         case .working(let file, let bytes):
             LabeledContent {
                 Text(Int64(clamping: bytes), format: .byteCount(style: .file)).monospacedDigit()
@@ -67,6 +77,11 @@ struct ModelView: View {
         case .done: Label("It is there.", systemImage: "checkmark.circle")
         case .failed(let reason): Text(verbatim: reason).foregroundStyle(.red)
         }
+    }
+
+    private func remove(_ places: IndexSet, of names: [String]) {
+        let gone = places.map { names[$0] }
+        Task { for name in gone { await session.remove(model: name) } }
     }
 
     private func download() {

@@ -1,10 +1,19 @@
 import SoraKit
 import SwiftUI
+import UIKit
 
 struct RootView: View {
     let session: Session
 
     var body: some View {
+        content
+            // A phone that falls asleep pauses its videos.
+            .onChange(of: session.isBusy, initial: true) { _, isBusy in
+                UIApplication.shared.isIdleTimerDisabled = isBusy
+            }
+    }
+
+    @ViewBuilder private var content: some View {
         switch session.state {
         case .opening:
             ProgressView("Opening the model…")
@@ -15,7 +24,12 @@ struct RootView: View {
                 } description: {
                     Text(verbatim: reason)
                 } actions: {
+                    Button("Try again") { Task { await session.tryAgain() } }
                     Button("Use the embedded model") { Task { await session.use(model: nil) } }
+                        .disabled(session.modelFolder == nil)
+                    ForEach(session.models.installed.filter { $0 != session.modelFolder }, id: \.self) { folder in
+                        Button { Task { await session.use(model: folder) } } label: { Text(verbatim: folder) }
+                    }
                 }
             }
         case .open(let desk):

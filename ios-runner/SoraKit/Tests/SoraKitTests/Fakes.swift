@@ -53,6 +53,15 @@ final class FakeRunner: SoraRunnerProtocol, @unchecked Sendable {
     func unfinished() async throws -> [UnfinishedVideo] { [] }
 }
 
+/// How much time in the background was begun, and how much of it has ended.
+actor Times {
+    private(set) var begun = 0
+    private(set) var ended = 0
+
+    func begin() { begun += 1 }
+    func end() { ended += 1 }
+}
+
 struct FakePhone: Surroundings, MemoryProbe, BackgroundTime {
     var pressures: [MemoryPressure] = []
     var levels: [ThermalLevel] = []
@@ -61,11 +70,15 @@ struct FakePhone: Surroundings, MemoryProbe, BackgroundTime {
     var goesOn = false
     var availableBytes: UInt64? = 1_000
     var footprintBytes: UInt64 = 500
+    let times = Times()
 
     func memoryPressure() -> AsyncStream<MemoryPressure> { stream(pressures) }
     func thermalLevels() -> AsyncStream<ThermalLevel> { stream(levels) }
     func appPhases() -> AsyncStream<AppPhase> { stream(phases) }
-    func use(for work: @Sendable () async -> Void) async { await work() }
+    func begin() async -> @Sendable () async -> Void {
+        await times.begin()
+        return { await times.end() }
+    }
 
     private func stream<Item: Sendable>(_ items: [Item]) -> AsyncStream<Item> {
         AsyncStream { continuation in

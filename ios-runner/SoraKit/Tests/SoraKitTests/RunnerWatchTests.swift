@@ -62,6 +62,19 @@ import Testing
         #expect(heard == ["pause", "pause", "warning 0", "budget 1200", "resume"])
     }
 
+    @Test func timeInTheBackgroundIsHeldUntilMemoryIsGivenBack() async {
+        for phases: [AppPhase] in [[.inactive, .foreground], [.inactive, .background], [.background], [.inactive]] {
+            let phone = FakePhone(phases: phases)
+            _ = await heard(phone)
+            #expect(await phone.times.begun == 1)
+            #expect(await phone.times.ended == 1)
+        }
+        let twice = FakePhone(phases: [.inactive, .background, .foreground, .inactive, .background])
+        _ = await heard(twice)
+        #expect(await twice.times.begun == 2)
+        #expect(await twice.times.ended == 2)
+    }
+
     @Test func budgetsDoNotOverflow() {
         let roomy = FakePhone(availableBytes: .max, footprintBytes: .max)
         #expect(MemoryBudget().bytes(probe: roomy) == MemoryBudget().mostBytes)

@@ -8,7 +8,9 @@ public struct PhoneSurroundings: Surroundings {
 
     public func memoryPressure() -> AsyncStream<MemoryPressure> {
         AsyncStream { continuation in
-            let source = DispatchSource.makeMemoryPressureSource(eventMask: [.normal, .warning, .critical])
+            // Sources may be cancelled from any thread, which not every version of the SDK says.
+            nonisolated(unsafe) let source = DispatchSource.makeMemoryPressureSource(
+                eventMask: [.normal, .warning, .critical])
             source.setEventHandler {
                 let data = source.data
                 let pressure: MemoryPressure =
@@ -31,6 +33,8 @@ public struct PhoneSurroundings: Surroundings {
             let tell: @Sendable () -> Void = {
                 continuation.yield(ThermalLevel(ProcessInfo.processInfo.thermalState))
             }
+            // The notification is sent only to those who have asked before.
+            _ = ProcessInfo.processInfo.thermalState
             let observers = Observers()
             observers.add(ProcessInfo.thermalStateDidChangeNotification, tell)
             continuation.onTermination = { _ in observers.remove() }
@@ -80,10 +84,9 @@ extension ThermalLevel {
 public struct PhoneBackgroundTime: BackgroundTime {
     public init() {}
 
-    public func use(for work: @Sendable () async -> Void) async {
+    public func begin() async -> @Sendable () async -> Void {
         let assertion = await MainActor.run { Assertion() }
-        await work()
-        await assertion.end()
+        return { await assertion.end() }
     }
 
     @MainActor

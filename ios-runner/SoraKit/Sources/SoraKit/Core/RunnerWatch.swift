@@ -90,22 +90,28 @@ public struct RunnerWatch: Sendable {
     }
 
     private func watchPhases() async {
+        // From the way out until memory is given back: between the two the app may be in the background already.
+        var time: (@Sendable () async -> Void)?
         for await phase in surroundings.appPhases() {
+            if phase != .foreground, time == nil { time = await background.begin() }
             switch phase {
             // The GPU may not be used in the background: what is computing now is all that is computed.
-            case .inactive: await background.use { try? await runner.pause() }
+            case .inactive:
+                try? await runner.pause()
+                continue
             case .background:
                 await whereabouts.leave()
+                try? await runner.pause()
                 // Of two apps in the background the larger one is ended first.
-                await background.use {
-                    try? await runner.pause()
-                    _ = try? await runner.memoryWarning(bytes: 0)
-                }
+                _ = try? await runner.memoryWarning(bytes: 0)
             case .foreground:
                 if await whereabouts.comeBack() { await raiseBudget() }
                 runner.resume()
             }
+            await time?()
+            time = nil
         }
+        await time?()
     }
 }
 

@@ -27,8 +27,8 @@ public protocol Surroundings: Sendable {
 
 /// Asks the system for time to finish something in the background.
 public protocol BackgroundTime: Sendable {
-    /// Does `work`; the system may end the app before it is done, but not before it has had some seconds.
-    func use(for work: @Sendable () async -> Void) async
+    /// From now until what this returns is called, the app has some seconds in the background before the system suspends it.
+    func begin() async -> @Sendable () async -> Void
 }
 
 /// Intervals that a profiler shows.
