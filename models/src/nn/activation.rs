@@ -5,7 +5,7 @@
 
 use candle_core::Tensor;
 
-use super::rows::{ON_ONE_THREAD, is_plain, map_rows, sum_of, with_values};
+use super::rows::{ON_ONE_THREAD, is_plain, largest_of, map_rows, sum_of, with_values};
 use crate::error::Result;
 
 /// GELU in its tanh form.
@@ -65,7 +65,7 @@ pub fn softmax(scores: &Tensor) -> Result<Tensor> {
         return Ok(candle_nn::ops::softmax_last_dim(scores)?);
     }
     map_rows(scores, |_, row, result| {
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = largest_of(row);
         result.iter_mut().zip(row).for_each(|(y, &x)| *y = exp(x - largest));
         let sum = sum_of(result, |x| x) as f32;
         result.iter_mut().for_each(|y| *y /= sum);

@@ -110,6 +110,18 @@ pub(super) fn sum_of(row: &[f32], term: impl Fn(f32) -> f32) -> f64 {
     row.chunks(STRETCH).map(stretch_sum).sum()
 }
 
+/// The largest value of a row, in lanes, so that none waits for the one before it.
+#[inline(always)]
+pub(super) fn largest_of(row: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (groups, rest) = row.as_chunks::<LANES>();
+    for group in groups {
+        lanes.iter_mut().zip(group).for_each(|(lane, &x)| *lane = lane.max(x));
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -136,5 +148,16 @@ mod tests {
         let exact: f64 = row.iter().map(|&x| f64::from(x)).sum();
         assert!((sum_of(&row, |x| x) - exact).abs() < 1e-6 * exact);
         assert_eq!(sum_of(&[], |x| x), 0.0);
+    }
+
+    #[test]
+    fn the_largest_is_found_wherever_it_is() {
+        let mut row = [-3f32; 37];
+        for place in 0..row.len() {
+            row[place] = 1.0;
+            assert_eq!(largest_of(&row), 1.0);
+            row[place] = -3.0;
+        }
+        assert_eq!(largest_of(&[]), f32::NEG_INFINITY);
     }
 }

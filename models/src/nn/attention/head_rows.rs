@@ -9,7 +9,7 @@ pub(crate) struct HeadRows<'a> {
     pub(crate) values: &'a [f32],
     /// Distance between two rows.
     pub(crate) pitch: usize,
-    /// Where the first head's vector starts in a row.
+    /// Where the first head's vector of the first row starts.
     pub(crate) start: usize,
 }
 
@@ -34,11 +34,11 @@ pub(crate) struct Sequence<'a> {
 }
 
 impl Sequence<'_> {
-    /// The same sequence, so many values further on.
-    pub(super) fn from(self, values: usize) -> Self {
-        let [queries, keys, of_keys] =
-            [self.queries, self.keys, self.values].map(|rows| rows.from(values));
-        Self { queries, keys, values: of_keys, ..self }
+    /// The same sequence from the head at `head` on, each of which has `size` values.
+    pub(super) fn at_head(self, head: usize, size: usize) -> Self {
+        let [queries, keys, values] =
+            [self.queries, self.keys, self.values].map(|rows| rows.from(head * size));
+        Self { queries, keys, values, ..self }
     }
 }
 

@@ -4,7 +4,7 @@ use super::head_rows::{HeadRows, Preparation, Sequence};
 use crate::nn::activation::exp;
 use crate::nn::aligned::AlignedValues;
 use crate::nn::microkernel::{ONE_TAP, Tile, lanes, largest_tile, panel_width};
-use crate::nn::rows::sum_of;
+use crate::nn::rows::{largest_of, sum_of};
 use crate::nn::simd::{SimdLevel, vectorised};
 use crate::nn::turn::{turn_panel, turn_tile};
 
@@ -75,7 +75,7 @@ impl HeadAttention<'_> {
         scratch: &mut AttentionScratch,
     ) {
         let level = SimdLevel::best();
-        let sequence = sequence.from(head * self.head_size);
+        let sequence = sequence.at_head(head, self.head_size);
         let key_count = sequence.key_count;
         vectorised(|| self.pack(sequence, level, scratch));
         let tile_rows = largest_tile(level).0;
@@ -261,18 +261,6 @@ impl AttentionScratch {
             turn_tile(scores, pitch, 0, tile_rows, turned);
         });
     }
-}
-
-/// The largest value, in lanes, so that none waits for the one before it.
-#[inline(always)]
-fn largest_of(row: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (groups, rest) = row.as_chunks::<LANES>();
-    for group in groups {
-        lanes.iter_mut().zip(group).for_each(|(lane, &x)| *lane = lane.max(x));
-    }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[cfg(test)]

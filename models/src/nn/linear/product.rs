@@ -90,13 +90,13 @@ pub(super) fn products<const LAYERS: usize>(
         return Err(candle_core::Error::UnexpectedShape { msg, expected, got }.into());
     }
     let inputs = found.unwrap_or_default();
-    let rows = x.elem_count().checked_div(inputs).unwrap_or(0);
+    let rows = x.dims().iter().rev().skip(1).product();
     let mut results = Vec::with_capacity(LAYERS);
     for combined in &combined {
         results.push(combined.start(rows)?);
     }
     let work = combined.iter().zip(&mut results);
-    with_values(x, |values| compute(work.collect(), values, inputs))?;
+    with_values(x, |values| compute(work.collect(), values, [rows, inputs]))?;
     let mut shaped = Vec::with_capacity(LAYERS);
     for (combined, values) in combined.iter().zip(results) {
         let mut dims = x.dims().to_vec();
@@ -111,15 +111,14 @@ pub(super) fn products<const LAYERS: usize>(
 type Work<'a> = Vec<(&'a CombinedLayer<'a>, &'a mut Vec<f32>)>;
 
 /// `x` is `[rows, inputs]`.
-fn compute(work: Work, x: &[f32], inputs: usize) {
-    let rows = x.len().checked_div(inputs).unwrap_or(0);
+fn compute(work: Work, x: &[f32], [rows, inputs]: [usize; 2]) {
     let threads = rayon::current_num_threads();
     let layers = work.iter().flat_map(|(combined, _)| combined.layers());
     let outputs: usize = layers.map(|(layer, _)| layer.out_features()).sum();
     if threads == 1 || rows * inputs * outputs <= PRODUCTS_ON_ONE_THREAD {
         let mut scratch = ProductScratch::default();
         for (combined, to) in work {
-            let blocks = x.chunks(BLOCK_ROWS * inputs.max(1));
+            let blocks = x.chunks(BLOCK_ROWS * inputs);
             for (x, to) in blocks.zip(to.chunks_mut(BLOCK_ROWS * combined.layer.out_features())) {
                 combined.multiply(x, to, &mut scratch);
             }

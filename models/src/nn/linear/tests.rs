@@ -108,11 +108,12 @@ fn layers_with_the_same_input_make_what_each_makes_alone() {
 
 #[test]
 fn a_product_added_where_it_is_computed_is_the_sum() {
-    let (layer, _) = both(MANY_FEATURES, 130);
+    // More values than a thread copies at a time, with many rows.
+    let (layer, _) = both(MANY_FEATURES, 300);
     on_two_threads(|| {
         for rows in ROWS_OF_EACH_WAY {
             let random = |length| Tensor::randn(0f32, 1.0, (rows, length), &Device::Cpu).unwrap();
-            let (x, onto) = (random(MANY_FEATURES), random(130));
+            let (x, onto) = (random(MANY_FEATURES), random(300));
             let sum = (&onto + layer.forward(&x).unwrap()).unwrap();
             assert!(values(&layer.forward_onto(&x, &onto).unwrap()) == values(&sum));
             let strided = onto.t().unwrap().contiguous().unwrap().t().unwrap();
@@ -120,8 +121,8 @@ fn a_product_added_where_it_is_computed_is_the_sum() {
         }
     });
     let of = |shape: [usize; 2]| Tensor::zeros(&shape, DType::F32, &Device::Cpu).unwrap();
-    assert!(layer.forward_onto(&of([2, MANY_FEATURES]), &of([1, 130])).is_err());
-    assert!(layer.forward_onto(&of([2, MANY_FEATURES]), &of([2, 131])).is_err());
+    assert!(layer.forward_onto(&of([2, MANY_FEATURES]), &of([1, 300])).is_err());
+    assert!(layer.forward_onto(&of([2, MANY_FEATURES]), &of([2, 301])).is_err());
 }
 
 #[test]

@@ -29,7 +29,11 @@ pub(super) struct Tile<'a> {
     pub(super) width: usize,
     /// Whether to add to the sums instead of replacing them.
     pub(super) add: bool,
-    /// What will be read soon and is not in a core's cache yet, or nothing: it is fetched meanwhile.
+    /// What will be read soon and is not in a core's cache yet, or nothing: it is fetched meanwhile, on x86-64.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "nothing is fetched there")
+    )]
     pub(super) next: &'a [f32],
 }
 

@@ -41,8 +41,9 @@ macro_rules! tile_function {
                 _mm_prefetch::<_MM_HINT_T1>(next.cast());
                 next = next.wrapping_add(next_step);
                 for vector in 0..VECTORS {
-                    let ahead = CHANNELS_AHEAD * tile.channel_pitch + vector * $lanes;
-                    _mm_prefetch::<_MM_HINT_T0>(vectors.wrapping_add(ahead).cast());
+                    let ahead = CHANNELS_AHEAD.wrapping_mul(tile.channel_pitch);
+                    let line = vectors.wrapping_add(ahead).wrapping_add(vector * $lanes);
+                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
                 }
                 for &tap in taps {
                     let mut values = [$zero(); VECTORS];
