@@ -194,8 +194,9 @@ impl SoraRunner {
         in_background(move || pace.wait_until_still()).await.map(drop)
     }
 
-    /// Goes on after [`SoraRunner::pause`].
+    /// Goes on after [`SoraRunner::pause`]; and listens for a Prometheus again, since the system takes ports from an app that is away.
     pub fn resume(&self) {
+        self.page.listen_again();
         self.engine.pipeline.pace().resume();
     }
 

@@ -10,13 +10,13 @@ use std::thread;
 use std::time::Duration;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{
-    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::Notify;
 
 use crate::names::{Kind, METRICS};
 use crate::process::ProcessProbe;
 use crate::recorders::begin_counting_prompts;
+use crate::scrape_port::ScrapePort;
 
 /// How often the process is looked at, and times that were recorded are sorted into their buckets. Our choice: more often
 /// than anybody scrapes; a look takes well under a thousandth of it.
@@ -28,9 +28,17 @@ pub enum TelemetryError {
     /// The process already exports its metrics.
     #[error("metrics are exported already; install one exporter for each process")]
     AlreadyInstalled,
-    /// The exporter could not be built, or its address could not be bound.
+    /// The exporter could not be built.
     #[error("metrics cannot be exported: {0}")]
     Exporter(BuildError),
+    /// The address cannot be listened at.
+    #[error("metrics cannot be served at {address}: {cause}; free it, or choose another one")]
+    Address {
+        /// What was given.
+        address: SocketAddr,
+        /// What the operating system says.
+        cause: io::Error,
+    },
     /// The operating system gave no thread.
     #[error("metrics cannot be exported: no thread can be started: {0}")]
     Thread(#[from] io::Error),
@@ -58,6 +66,8 @@ impl From<BuildError> for TelemetryError {
 pub struct MetricsPage {
     handle: PrometheusHandle,
     process: Arc<Mutex<ProcessProbe>>,
+    /// Where the page is served, to be listened at anew.
+    port: Option<Arc<Notify>>,
 }
 
 impl MetricsPage {
@@ -67,8 +77,25 @@ impl MetricsPage {
         self.handle.render()
     }
 
+    /// Closes the port that the page is served at, if it is, and opens it again: a phone takes it from an app that it suspends, and
+    /// tells nobody. Where it was well, it does no harm.
+    pub fn listen_again(&self) {
+        if let Some(port) = &self.port {
+            port.notify_one();
+        }
+    }
+
     fn look_at_process(&self) {
         self.process.lock().unwrap_or_else(PoisonError::into_inner).record();
+    }
+
+    /// A page of its own with one metric, whatever the process records.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || metrics::gauge!("sora_test").set(1.0));
+        let process = Arc::new(Mutex::new(ProcessProbe::new()));
+        Self { handle: recorder.handle(), process, port: None }
     }
 
     /// Looks after the page for as long as the process runs.
@@ -87,35 +114,29 @@ impl MetricsPage {
 /// # Errors
 /// An exporter is installed already, or no thread can be started.
 pub fn install() -> Result<MetricsPage, TelemetryError> {
-    begin(builder()?.build_recorder())
+    begin(None)
 }
 
-/// Starts collecting the metrics of this process and serves them over HTTP at `address`, whatever the path.
+/// Starts collecting the metrics of this process and serves them over HTTP at `address`, whatever the path, for as long as the
+/// process runs. If the address is lost, it is taken again as soon as it can be.
 ///
 /// # Errors
 /// An exporter is installed already, the address cannot be bound, or no thread can be started.
 pub fn install_with_listener(address: SocketAddr) -> Result<MetricsPage, TelemetryError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (recorder, listener) = {
-        let _entered = runtime.enter();
-        builder()?.with_http_listener(address).build()?
-    };
-    let page = begin(recorder)?;
-    let listen = move || {
-        if let Err(cause) = runtime.block_on(listener) {
-            tracing::error!(?cause, "metrics are served no more");
-        }
-    };
-    thread::Builder::new().name("sora-metrics-http".into()).spawn(listen)?;
+    let port =
+        ScrapePort::bind(address).map_err(|cause| TelemetryError::Address { address, cause })?;
+    let page = begin(Some(port.renewal()))?;
+    port.serve(page.clone())?;
     Ok(page)
 }
 
-fn begin(recorder: PrometheusRecorder) -> Result<MetricsPage, TelemetryError> {
+fn begin(port: Option<Arc<Notify>>) -> Result<MetricsPage, TelemetryError> {
+    let recorder = builder()?.build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::AlreadyInstalled)?;
     describe();
     begin_counting_prompts();
-    let page = MetricsPage { handle, process: Arc::new(Mutex::new(ProcessProbe::new())) };
+    let page = MetricsPage { handle, process: Arc::new(Mutex::new(ProcessProbe::new())), port };
     page.look_at_process();
     page.clone().keep_up()?;
     Ok(page)

@@ -13,6 +13,7 @@ mod pusher;
 mod recorders;
 mod reporter;
 pub mod samples;
+mod scrape_port;
 pub mod timeline;
 
 pub use exporter::{MetricsPage, TelemetryError, install, install_with_listener};
