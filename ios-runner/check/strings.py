@@ -22,7 +22,7 @@ LITERAL = re.compile(rf'(?:^|[^\w.])(?:{CALLS})\("((?:[^"\\]|\\.)*)"', re.MULTIL
 LOCALIZED = re.compile(r'[^\w.]localized\("((?:[^"\\]|\\.)*)"')
 # What a number is in a text; all else that is put in is a text itself.
 UNSIGNED = ("video.stepsDone", "video.steps")
-TEXTS = ("time", "golden.name", "timing.seconds", "Duration.")
+TEXTS = ("time", "timing.seconds", "Duration.")
 
 
 def key(literal):
@@ -48,6 +48,11 @@ def used(literals):
     return {text for text in texts if "://" not in text and text != "0.0.0.0:9090" and text}
 
 
+def unmarked(entry):
+    """The entry without the mark of a text that Xcode does not find."""
+    return {name: value for name, value in entry.items() if (name, value) != ("extractionState", "manual")}
+
+
 def main():
     catalogue = json.loads(CATALOGUE.read_text())
     listed, wanted = catalogue["strings"], used(LITERAL)
@@ -56,7 +61,7 @@ def main():
     kept = {text: entry for text, entry in listed.items() if entry.get("extractionState") == "manual"}
     if "--write" in sys.argv:
         marks = {text: {"extractionState": "manual"} if text in manual else {} for text in wanted}
-        catalogue["strings"] = {text: {**listed.get(text, {}), **marks[text]} for text in sorted(wanted)}
+        catalogue["strings"] = {text: {**marks[text], **unmarked(listed.get(text, {}))} for text in sorted(wanted)}
         CATALOGUE.write_text(json.dumps(catalogue, indent=2, ensure_ascii=False) + "\n")
     elif set(listed) != wanted:
         sys.exit(f"strings.py: missing {sorted(wanted - set(listed))}, not used {sorted(set(listed) - wanted)}")

@@ -6,21 +6,28 @@
 #   swift.sh client   also compiles the tests, and the client, against the runner's library, and runs them
 #
 # The compiler is `swiftc`, if there is one (swift.org has builds for most Linuxes). On Debian 12, `swift.sh install` unpacks Debian
-# 13's into SWIFT_ROOT (2.5 GB), beside the system and without changing it; it runs there in a chroot, so as root. Where there is none,
-# and where `install` could only install one that cannot run, this ends with 77.
+# 13's into SWIFT_ROOT (2.5 GB), beside the system and without changing it; it runs there in a chroot, so as root, and on x86_64. Where
+# there is none, where `install` could only install one that cannot run, and on a Mac, this ends with 77.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+
+if [ "$(uname)" = Darwin ]; then
+    echo "swift.sh: a Mac has Apple's frameworks: run xcodebuild test there, as .github/workflows/ios.yml does" >&2
+    exit 77
+fi
 
 root=${SWIFT_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/sora-swift}
 target=${CARGO_TARGET_DIR:-target}
 place=$target/ios-runner/swift
 mode=${1:-check}
 
-# Whether a compiler in a folder of its own could run: as root, who may mount, and make the devices that it reads.
+# Whether a compiler in a folder of its own could run: as root, who may mount, and make the devices that it reads. Its paths are
+# those of x86_64.
 could_run() {
     local probe code=0
     probe=$(mktemp -d)
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && unshare -m true && mknod "$probe/null" c 1 3 || code=$?
+    [ "$(uname -m)" = x86_64 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
+        unshare -m true && mknod "$probe/null" c 1 3 || code=$?
     rm -rf "$probe"
     return "$code"
 }
@@ -82,7 +89,7 @@ installed() { command -v swiftc >/dev/null || [ -x "$root/usr/libexec/swift/bin/
 if [ "$mode" = install ]; then
     if installed; then exit; fi
     if ! could_run; then
-        echo "swift.sh: a compiler in a folder of its own runs on Debian only, as root who may mount: install one from swift.org" >&2
+        echo "swift.sh: a compiler in a folder of its own runs on Debian for x86_64 only, as root who may mount: install one from swift.org" >&2
         exit 77
     fi
     install_compiler

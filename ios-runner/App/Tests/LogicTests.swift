@@ -5,7 +5,7 @@ import Testing
 @testable import Sora
 
 /// A folder of a test's own, which it removes.
-private struct Folder {
+struct Folder {
     let url = FileManager.default.temporaryDirectory.appendingPathComponent("sora-\(UUID().uuidString)")
 
     init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
@@ -26,6 +26,8 @@ private struct Folder {
 private struct FakeServer: RangeFetcher {
     let files: [String: String]
     let knowsRanges: Bool
+    /// What of a model's file comes before nothing more does.
+    var bytesUntilSilence = Int.max
 
     func fetch(
         _ url: URL, from offset: UInt64, begin: @Sendable (UInt64) async throws -> Void,
@@ -34,7 +36,11 @@ private struct FakeServer: RangeFetcher {
         guard let text = files[url.lastPathComponent] else { throw CocoaError(.fileNoSuchFile) }
         let begins = knowsRanges ? offset : 0
         try await begin(begins)
-        for byte in Data(text.utf8).dropFirst(Int(begins)) { try await take(Data([byte])) }
+        let silence = url.lastPathComponent == ModelManifest.name ? Int.max : bytesUntilSilence
+        for (index, byte) in Data(text.utf8).enumerated().dropFirst(Int(begins)) {
+            if index == silence { try await Task.sleep(for: .seconds(60)) }
+            try await take(Data([byte]))
+        }
     }
 }
 
@@ -53,8 +59,28 @@ private struct FakeChecksum: Checksum {
 }
 
 private struct PlainFolders: FolderAccess {
-    func read(_ folder: URL, _ work: (URL) throws -> Void) throws { try work(folder) }
+    func read(_ folder: URL, _ work: @Sendable (URL) throws -> Void) async throws { try work(folder) }
     func keepOutOfBackups(_ folder: URL) throws {}
+}
+
+/// Brings a folder when nobody wants it any more.
+private struct LateFolders: FolderAccess {
+    func read(_ folder: URL, _ work: @Sendable (URL) throws -> Void) async throws {
+        while !Task.isCancelled { await Task.yield() }
+        try work(folder)
+    }
+    func keepOutOfBackups(_ folder: URL) throws {}
+}
+
+/// A phone to which nothing happens.
+private struct CalmPhone: Surroundings, MemoryProbe, BackgroundTime {
+    let availableBytes: UInt64? = nil
+    let footprintBytes: UInt64 = 0
+
+    func memoryPressure() -> AsyncStream<MemoryPressure> { AsyncStream { $0.finish() } }
+    func thermalLevels() -> AsyncStream<ThermalLevel> { AsyncStream { $0.finish() } }
+    func appPhases() -> AsyncStream<AppPhase> { AsyncStream { $0.finish() } }
+    func begin() async -> @Sendable () async -> Void { {} }
 }
 
 @Suite struct ManifestTests {
@@ -114,6 +140,78 @@ private struct PlainFolders: FolderAccess {
     }
 }
 
+@Suite @MainActor struct ModelCancellingTests {
+    private func importer(_ folder: URL, _ server: FakeServer, _ access: any FolderAccess) -> ModelImport {
+        ModelImport(folder: folder, fetcher: server, access: access, newChecksum: { FakeChecksum() })
+    }
+
+    @Test func aDownloadThatIsCancelledCanBeGoneOnWith() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let files = ["SHA256SUMS": "\(FakeChecksum.of("weights"))  w.bin\n", "w.bin": "weights"]
+        let server = FakeServer(files: files, knowsRanges: true, bytesUntilSilence: 3)
+        let models = importer(folder.url, server, PlainFolders())
+        let download = Task { await models.download(from: URL(fileURLWithPath: "/server"), name: "m") }
+        while models.state != .working(file: "w.bin", bytes: 3) { await Task.yield() }
+        #expect(models.target == "m")
+        models.cancel()
+        await download.value
+        #expect(models.state == .idle && models.target == nil && models.partial == ["m.partial"])
+        #expect(folder.read("m.partial/w.bin.partial") == "wei")
+    }
+
+    @Test func nothingIsLeftOfACopyThatIsCancelled() async throws {
+        let (folder, source) = (try Folder(), try Folder())
+        defer { (folder.remove(), source.remove()) }
+        try source.write("weights", to: "w.bin")
+        let models = importer(folder.url, FakeServer(files: [:], knowsRanges: true), LateFolders())
+        let copy = Task { await models.copy(from: source.url) }
+        while models.state != .copying { await Task.yield() }
+        models.cancel()
+        await copy.value
+        #expect(models.state == .idle && models.installed == [] && models.partial == [])
+    }
+
+    @Test func aFolderIsCopiedWithAllThatIsInIt() async throws {
+        let (folder, source) = (try Folder(), try Folder())
+        defer { (folder.remove(), source.remove()) }
+        try source.write("weights", to: "t5/w.bin")
+        let models = importer(folder.url, FakeServer(files: [:], knowsRanges: true), PlainFolders())
+        await models.copy(from: source.url)
+        #expect(models.state == .done && models.installed == [source.url.lastPathComponent] && models.partial == [])
+        #expect(folder.read("\(source.url.lastPathComponent)/t5/w.bin") == "weights")
+    }
+}
+
+@Suite @MainActor struct SessionTests {
+    @Test func theModelThatIsOpenIsNotWrittenOver() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let suite = "sora-\(UUID().uuidString)"
+        let settings = try #require(UserDefaults(suiteName: suite))
+        defer { settings.removePersistentDomain(forName: suite) }
+        settings.set("m", forKey: Session.Setting.model)
+        let models = ModelImport(
+            folder: folder.url, fetcher: FakeServer(files: [:], knowsRanges: true), access: PlainFolders(),
+            newChecksum: { FakeChecksum() })
+        let calm = CalmPhone()
+        let session = Session(
+            phone: Phone(
+                probe: calm, surroundings: calm, background: calm, sinks: WritingSinks(), newIntervals: { NoIntervals() },
+                golden: nil),
+            places: Places(models: folder.url, work: folder.url, videos: folder.url, telemetry: folder.url),
+            models: models, settings: settings)
+        #expect(!session.canUse(model: "m") && session.canUse(model: "other") && session.canUse(model: nil))
+        await session.download(from: URL(fileURLWithPath: "/server"), name: "m")
+        #expect(models.state == .failed(ModelImport.Problem.isOpen.localizedDescription))
+        await session.copy(from: URL(fileURLWithPath: "/elsewhere/m"))
+        #expect(models.state == .failed(ModelImport.Problem.isOpen.localizedDescription))
+        // Another one is tried: the server does not have it.
+        await session.download(from: URL(fileURLWithPath: "/server"), name: "other")
+        #expect(models.state != .failed(ModelImport.Problem.isOpen.localizedDescription))
+    }
+}
+
 @Suite @MainActor struct ModelRemovalTests {
     @Test func modelsAndPartsOfThemCanBeDeleted() async throws {
         let folder = try Folder()
@@ -170,7 +268,7 @@ private struct PlainFolders: FolderAccess {
     }
 }
 
-private struct WritingSink: VideoSink {
+struct WritingSink: VideoSink {
     let file: URL
 
     func append(_ frames: [SoraFrame]) throws {}
@@ -178,95 +276,10 @@ private struct WritingSink: VideoSink {
     func abandon() {}
 }
 
-private struct WritingSinks: SinkMaker {
+struct WritingSinks: SinkMaker {
     func sink(for file: URL, framesPerSecond: Double) -> any VideoSink { WritingSink(file: file) }
 }
 
-/// A job that is always the same video.
-private final class SameJob: SoraJob, @unchecked Sendable {
-    override func key() -> String { "1" }
-}
-
-/// A runner that goes on with every video, and fails it at once.
-private final class FailingRunner: SoraRunner, @unchecked Sendable {
-    override func unfinished() async throws -> [UnfinishedVideo] { [] }
-
-    override func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
-        try listener.failed(failure: JobFailure(kind: .compute, stage: "vae_decoder", message: "out of luck"))
-        return SameJob(noHandle: .init())
-    }
-}
-
-/// A runner whose only video goes on until it is told to fail.
-private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
-    private let lock = NSLock()
-    private var listeners: [any JobListener] = []
-
-    static let video = UnfinishedVideo(
-        key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
-        obstacle: nil)
-
-    var tries: Int { lock.withLock { listeners.count } }
-
-    override func unfinished() async throws -> [UnfinishedVideo] { [Self.video] }
-
-    override func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
-        lock.withLock { listeners.append(listener) }
-        return SameJob(noHandle: .init())
-    }
-
-    func fail(_ kind: FailureKind) throws {
-        let latest = lock.withLock { listeners.last }
-        try latest?.failed(failure: JobFailure(kind: kind, stage: "vae_decoder", message: "the encoder is gone"))
-    }
-}
-
-private struct NoIntervals: StageIntervals {
+struct NoIntervals: StageIntervals {
     func entered(_ stage: StaticString?) {}
-}
-
-@Suite @MainActor struct StudioTests {
-    @Test func aVideoThatFailedAndGoesOnIsOneVideo() async throws {
-        let folder = try Folder()
-        defer { folder.remove() }
-        let studio = Studio(
-            runner: FailingRunner(noHandle: .init()), gallery: try Gallery(folder: folder.url), sinks: WritingSinks(),
-            newIntervals: { NoIntervals() })
-        let video = UnfinishedVideo(
-            key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
-            obstacle: nil)
-        await studio.goOn(with: video)
-        while studio.videos.first?.isOver != true { await Task.yield() }
-        await studio.goOn(with: video)
-        #expect(studio.videos.map(\.id) == ["1"])
-    }
-
-    @Test func whatFailsBecauseTheAppWasAwayGoesOnWhenItIsBack() async throws {
-        let folder = try Folder()
-        defer { folder.remove() }
-        let runner = InterruptedRunner(noHandle: .init())
-        let studio = Studio(
-            runner: runner, gallery: try Gallery(folder: folder.url), sinks: WritingSinks(),
-            newIntervals: { NoIntervals() })
-        let (phases, app) = AsyncStream.makeStream(of: AppPhase.self)
-        let following = Task { await studio.follow(phases) }
-        await studio.goOn(with: InterruptedRunner.video)
-
-        app.yield(.background)
-        while studio.absences == 0 { await Task.yield() }
-        try runner.fail(.listener)
-        while studio.videos.first?.isOver != true { await Task.yield() }
-        #expect(runner.tries == 1)
-        app.yield(.foreground)
-        while runner.tries == 1 { await Task.yield() }
-        while studio.videos.first?.isOver != false { await Task.yield() }
-
-        // It was not away since, so this is a failure like any other.
-        try runner.fail(.listener)
-        while studio.videos.first?.isOver != true { await Task.yield() }
-        try await Task.sleep(for: .milliseconds(50))
-        #expect(runner.tries == 2)
-        following.cancel()
-        await following.value
-    }
 }

@@ -19,7 +19,7 @@ protocol Checksum {
 /// What of the file system is Apple's.
 protocol FolderAccess: Sendable {
     /// Reads a folder that the user chose, which its provider may have to bring here first.
-    func read(_ folder: URL, _ work: (URL) throws -> Void) throws
+    func read(_ folder: URL, _ work: @Sendable (URL) throws -> Void) async throws
     /// A model can be had again, and is no part of the user's backups.
     func keepOutOfBackups(_ folder: URL) throws
 }
@@ -66,15 +66,29 @@ actor ModelFiles {
         try FileManager.default.removeItem(at: folder.appendingPathComponent(name))
     }
 
-    /// Copies a folder that the user chose.
-    func copy(from source: URL) throws {
+    /// Copies a folder that the user chose; nothing is left of a copy that does not come to its end.
+    func copy(from source: URL) async throws {
         try prepare()
         let target = folder.appendingPathComponent(source.lastPathComponent)
         let partial = target.appendingPathExtension(Self.partialExtension)
         try? FileManager.default.removeItem(at: partial)
-        try access.read(source) { try FileManager.default.copyItem(at: $0, to: partial) }
+        defer { try? FileManager.default.removeItem(at: partial) }
+        try await access.read(source) { try Self.copy($0, to: partial) }
         try? FileManager.default.removeItem(at: target)
         try FileManager.default.moveItem(at: partial, to: target)
+    }
+
+    /// Copies file by file, for as long as its task is not cancelled.
+    private static func copy(_ source: URL, to target: URL) throws {
+        try Task.checkCancellation()
+        let files = FileManager.default
+        guard try source.resourceValues(forKeys: [.isDirectoryKey]).isDirectory == true else {
+            return try files.copyItem(at: source, to: target)
+        }
+        try files.createDirectory(at: target, withIntermediateDirectories: true)
+        for name in try files.contentsOfDirectory(atPath: source.path) {
+            try copy(source.appendingPathComponent(name), to: target.appendingPathComponent(name))
+        }
     }
 
     /// Downloads what `SHA256SUMS` at `base` lists into the model `name`. What is there and whole is left alone; what is there

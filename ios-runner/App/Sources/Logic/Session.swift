@@ -61,6 +61,7 @@ final class Session {
     private let scrapeAddress: String?
     private var runner: SoraRunner?
     private var gallery: Gallery?
+    private var studio: Studio?
     private var watches: [Task<Void, Never>] = []
     private var latestOpening: Task<Void, Never>?
 
@@ -86,8 +87,17 @@ final class Session {
 
     /// Whether something is on its way that the phone must not fall asleep over.
     var isBusy: Bool {
-        if case .open(let desk) = state, desk.studio.videos.contains(where: { !$0.isOver }) { return true }
-        return models.isWorking
+        switch state {
+        case .opening: true
+        case .open(let desk):
+            models.isWorking || desk.selfCheck.isRunning || desk.studio.videos.contains { !$0.isOver }
+        case .failed: models.isWorking
+        }
+    }
+
+    /// Whether this model, or the embedded one, is not open and can be opened: nobody writes it now.
+    func canUse(model name: String?) -> Bool {
+        name != modelFolder && (name == nil || name != models.target)
     }
 
     /// Opens the model that was chosen, again.
@@ -96,6 +106,22 @@ final class Session {
     /// Deletes a model that is not open, or the part of one that was downloaded.
     func remove(model name: String) async {
         if name != modelFolder { await models.remove(name) }
+    }
+
+    /// Copies a model into the app.
+    func copy(from source: URL) async {
+        if mayWrite(source.lastPathComponent) { await models.copy(from: source) }
+    }
+
+    /// Downloads a model, or goes on with it.
+    func download(from base: URL, name: String) async {
+        if mayWrite(name) { await models.download(from: base, name: name) }
+    }
+
+    /// The files of the model that is open are in use, and would stay on the disk unseen.
+    private func mayWrite(_ name: String) -> Bool {
+        if name == modelFolder { models.refuse(.isOpen) }
+        return name != modelFolder
     }
 
     /// One after the other: two runners must not share a folder.
@@ -115,7 +141,7 @@ final class Session {
         watches.forEach { $0.cancel() }
         for watch in watches { await watch.value }
         await runner?.close()
-        (watches, runner) = ([], nil)
+        (watches, runner, studio) = ([], nil, nil)
     }
 
     private func openRunner() async {
@@ -124,7 +150,7 @@ final class Session {
             self.runner = runner
             let watching = RunnerWatch(
                 runner: runner, surroundings: phone.surroundings, probe: phone.probe, background: phone.background,
-                budget: budget)
+                budget: budget, afterReturn: { [weak self] in await self?.appReturned() })
             watches.append(Task { await watching.run() })
             let gallery = try gallery ?? Gallery(folder: places.videos)
             self.gallery = gallery
@@ -136,6 +162,7 @@ final class Session {
             }
             let studio = Studio(
                 runner: runner, gallery: gallery, sinks: phone.sinks, newIntervals: phone.newIntervals)
+            self.studio = studio
             let phases = phone.surroundings.appPhases()
             watches.append(Task { await studio.follow(phases) })
             await studio.refresh()
@@ -148,6 +175,12 @@ final class Session {
         } catch {
             state = .failed(error.localizedDescription)
         }
+    }
+
+    /// The studio goes on in a task of its own, since the watch waits for this before it hears the next phase.
+    private func appReturned() {
+        guard let studio else { return }
+        Task { await studio.appReturned() }
     }
 
     /// A runner, with as much of telemetry as can be had, and why it is not all. Nobody is kept from videos by an address.

@@ -21,9 +21,11 @@ final class Studio {
     private let sinks: any SinkMaker
     private let newIntervals: @Sendable () -> any StageIntervals
     private var running: [String: Video] = [:]
-    /// How often the app has been away, and whether it is.
+    /// How often the app has been in the background, and where it is.
     private(set) var absences = 0
-    private var isAway = false
+    private(set) var phase = AppPhase.foreground
+    /// Whether the runner has the memory back that it gave in the background.
+    private var isReady = true
     /// Keys of videos that failed because the app was away.
     private var interrupted: Set<String> = []
 
@@ -71,21 +73,23 @@ final class Studio {
     }
 
     /// Hears where the app is, until its task is cancelled. In the background the system takes the GPU and the encoder away: what
-    /// fails of that goes on when the app is back.
+    /// fails of that goes on after `appReturned`.
     func follow(_ phases: AsyncStream<AppPhase>) async {
         for await phase in phases {
-            switch phase {
-            case .inactive: break
-            case .background: (absences, isAway) = (absences + 1, true)
-            case .foreground:
-                isAway = false
-                await goOnWithInterrupted()
-            }
+            self.phase = phase
+            if phase == .background { (absences, isReady) = (absences + 1, false) }
         }
     }
 
+    /// The app is back, and the runner has its memory: earlier it would refuse what shall go on.
+    func appReturned() async {
+        // Unless it has left again meanwhile, and returns again.
+        isReady = phase != .background
+        await goOnWithInterrupted()
+    }
+
     private func goOnWithInterrupted() async {
-        guard !isAway, !interrupted.isEmpty else { return }
+        guard phase == .foreground, isReady, !interrupted.isEmpty else { return }
         let keys = interrupted
         interrupted = []
         await refresh()
@@ -97,6 +101,7 @@ final class Studio {
         _ submit: @Sendable (any VideoSink) async throws -> Video
     ) async {
         trouble = nil
+        let absencesBefore = absences
         do {
             let file = sinks.sink(for: gallery.file(of: entry), framesPerSecond: rate)
             let video = try await submit(gallery.sink(for: entry, over: file))
@@ -105,16 +110,15 @@ final class Studio {
             videos.removeAll { $0.id == video.key }
             videos.insert(progress, at: 0)
             running[video.key] = video
-            Task { await follow(video, progress) }
+            Task { await follow(video, progress, absencesBefore) }
         } catch {
             trouble = error.localizedDescription
         }
         await refresh()
     }
 
-    private func follow(_ video: Video, _ progress: VideoProgress) async {
+    private func follow(_ video: Video, _ progress: VideoProgress, _ absencesBefore: Int) async {
         let stages = StageFollower(intervals: newIntervals())
-        let absencesBefore = absences
         do {
             for try await event in video.events {
                 progress.see(event)
@@ -124,9 +128,8 @@ final class Studio {
             gallery.refresh()
         } catch {
             progress.ended(with: error)
-            if absences > absencesBefore, (error as? VideoError)?.mayBeOfAnAbsence == true {
-                interrupted.insert(video.key)
-            }
+            let wasAway = absences > absencesBefore || phase != .foreground
+            if wasAway, (error as? VideoError)?.mayBeOfAnAbsence == true { interrupted.insert(video.key) }
         }
         stages.ended()
         running[video.key] = nil

@@ -47,17 +47,25 @@ struct HttpRangeFetcher: RangeFetcher {
 
 /// Folders of other apps and of the cloud, and backups.
 struct PhoneFolders: FolderAccess {
-    func read(_ folder: URL, _ work: (URL) throws -> Void) throws {
+    func read(_ folder: URL, _ work: @Sendable (URL) throws -> Void) async throws {
         let granted = folder.startAccessingSecurityScopedResource()
         defer { if granted { folder.stopAccessingSecurityScopedResource() } }
-        var refused: NSError?
-        var outcome: Result<Void, any Error> = .success(())
-        // Its provider brings what is not on the phone yet, and changes nothing meanwhile.
-        NSFileCoordinator().coordinate(readingItemAt: folder, error: &refused) { place in
-            outcome = Result { try work(place) }
+        try Task.checkCancellation()
+        // It may be cancelled from any thread, which the SDK does not say.
+        nonisolated(unsafe) let coordinator = NSFileCoordinator()
+        try await withTaskCancellationHandler {
+            var refused: NSError?
+            var outcome: Result<Void, any Error> = .success(())
+            // Its provider brings what is not on the phone yet, and changes nothing meanwhile.
+            coordinator.coordinate(readingItemAt: folder, error: &refused) { place in
+                outcome = Result { try work(place) }
+            }
+            if let refused { throw refused }
+            try outcome.get()
+        } onCancel: {
+            // Otherwise it waits for the provider for as long as that takes.
+            coordinator.cancel()
         }
-        if let refused { throw refused }
-        try outcome.get()
     }
 
     func keepOutOfBackups(_ folder: URL) throws {

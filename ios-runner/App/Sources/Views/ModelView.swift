@@ -18,18 +18,20 @@ struct ModelView: View {
                     LabeledContent("Name") { Text(verbatim: model.name) }
                     LabeledContent("Computes on") { Text(verbatim: "\(model.device), \(model.precision)") }
                     Button("Use the embedded model") { Task { await session.use(model: nil) } }
-                        .disabled(session.modelFolder == nil)
+                        .disabled(!canUse(nil))
                     ForEach(session.models.installed, id: \.self) { folder in
                         Button { Task { await session.use(model: folder) } } label: { Text(verbatim: folder) }
-                            .disabled(session.modelFolder == folder)
-                            .deleteDisabled(session.modelFolder == folder)
+                            .disabled(!canUse(folder))
+                            .deleteDisabled(session.models.isWorking || session.modelFolder == folder)
                     }
                     .onDelete { remove($0, of: session.models.installed) }
                 }
                 if !session.models.partial.isEmpty {
                     Section("Not whole") {
-                        ForEach(session.models.partial, id: \.self) { Text(verbatim: $0) }
-                            .onDelete { remove($0, of: session.models.partial) }
+                        ForEach(session.models.partial, id: \.self) {
+                            Text(verbatim: $0).deleteDisabled(session.models.isWorking)
+                        }
+                        .onDelete { remove($0, of: session.models.partial) }
                     }
                 }
                 Section {
@@ -53,10 +55,13 @@ struct ModelView: View {
             .toolbar { EditButton() }
             .fileImporter(isPresented: $picksFolder, allowedContentTypes: [.folder]) { picked in
                 guard case .success(let folder) = picked else { return }
-                Task { await session.models.copy(from: folder) }
+                Task { await session.copy(from: folder) }
             }
         }
     }
+
+    /// A self-check needs the runner that another model would replace.
+    private func canUse(_ folder: String?) -> Bool { !selfCheck.isRunning && session.canUse(model: folder) }
 
     private var canDownload: Bool {
         !session.models.isWorking && URL(string: address)?.host() != nil && !name.isEmpty && !name.contains("/")
@@ -66,7 +71,9 @@ struct ModelView: View {
     @ViewBuilder private var importState: some View {
         switch session.models.state {
         case .idle: EmptyView()
-        case .copying: ProgressView("Copying…")
+        case .copying:
+            ProgressView("Copying…")
+            cancelButton
         case .removing: ProgressView("Deleting…")
         case .working(let file, let bytes):
             LabeledContent {
@@ -74,9 +81,14 @@ struct ModelView: View {
             } label: {
                 Text(verbatim: file)
             }
+            cancelButton
         case .done: Label("It is there.", systemImage: "checkmark.circle")
         case .failed(let reason): Text(verbatim: reason).foregroundStyle(.red)
         }
+    }
+
+    private var cancelButton: some View {
+        Button("Cancel", role: .destructive) { session.models.cancel() }
     }
 
     private func remove(_ places: IndexSet, of names: [String]) {
@@ -86,7 +98,7 @@ struct ModelView: View {
 
     private func download() {
         guard let base = URL(string: address) else { return }
-        Task { await session.models.download(from: base, name: name) }
+        Task { await session.download(from: base, name: name) }
     }
 }
 
@@ -111,13 +123,16 @@ struct SelfCheckView: View {
                         Label {
                             VStack(alignment: .leading) {
                                 Text(verbatim: golden.name)
-                                Text(verbatim: golden.reason ?? "").font(.caption).foregroundStyle(.red)
+                                if let reason = golden.reason {
+                                    Text(verbatim: reason).font(.caption).foregroundStyle(.red)
+                                }
                             }
                         } icon: {
                             Image(systemName: golden.passed ? "checkmark.circle" : "xmark.circle")
                                 .foregroundStyle(golden.passed ? .green : .red)
+                                .accessibilityLabel(golden.passed ? Text("Passed") : Text("Failed"))
                         }
-                        .accessibilityLabel(golden.passed ? Text("\(golden.name) passed") : Text("\(golden.name) failed"))
+                        .accessibilityElement(children: .combine)
                     }
                 }
             }

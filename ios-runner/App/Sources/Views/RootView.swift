@@ -26,8 +26,8 @@ struct RootView: View {
                 } actions: {
                     Button("Try again") { Task { await session.tryAgain() } }
                     Button("Use the embedded model") { Task { await session.use(model: nil) } }
-                        .disabled(session.modelFolder == nil)
-                    ForEach(session.models.installed.filter { $0 != session.modelFolder }, id: \.self) { folder in
+                        .disabled(!session.canUse(model: nil))
+                    ForEach(session.models.installed.filter { session.canUse(model: $0) }, id: \.self) { folder in
                         Button { Task { await session.use(model: folder) } } label: { Text(verbatim: folder) }
                     }
                 }

@@ -9,7 +9,7 @@ final class FakeRunner: SoraRunnerProtocol, @unchecked Sendable {
 
     var heard: [String] { lock.withLock { log } }
 
-    private func hear(_ what: String) { lock.withLock { log.append(what) } }
+    func hear(_ what: String) { lock.withLock { log.append(what) } }
 
     private func state(_ bytes: UInt64) -> MemoryState {
         MemoryState(budgetBytes: bytes, usedBytes: 0, peakBytes: 0, spareBytes: 0)

@@ -62,6 +62,21 @@ import Testing
         #expect(heard == ["pause", "pause", "warning 0", "budget 1200", "resume"])
     }
 
+    @Test func whatWaitsForTheReturnHearsOfItWhenMemoryIsThere() async {
+        let (runner, phone) = (FakeRunner(), FakePhone(phases: [.background, .foreground]))
+        await RunnerWatch(
+            runner: runner, surroundings: phone, probe: phone, background: phone, budget: budget,
+            afterReturn: { runner.hear("return") }
+        ).run()
+        #expect(runner.heard == ["pause", "warning 0", "budget 1200", "resume", "return"])
+    }
+
+    @Test func toBeInTheForegroundFromTheStartChangesNothing() async {
+        let phone = FakePhone(phases: [.foreground])
+        #expect(await heard(phone) == ["resume"])
+        #expect(await phone.times.begun == 0)
+    }
+
     @Test func timeInTheBackgroundIsHeldUntilMemoryIsGivenBack() async {
         for phases: [AppPhase] in [[.inactive, .foreground], [.inactive, .background], [.background], [.inactive]] {
             let phone = FakePhone(phases: phases)

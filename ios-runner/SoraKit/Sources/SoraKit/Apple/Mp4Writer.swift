@@ -56,6 +56,8 @@ public final class Mp4Writer: VideoSink, @unchecked Sendable {
 
     public func finish() throws {
         guard let writing else { throw CocoaError(.fileWriteUnknown) }
+        // The system may have ended it in the background; then the calls below raise what Swift cannot catch.
+        guard writing.writer.status == .writing else { throw failure(of: writing.writer) }
         writing.input.markAsFinished()
         // Otherwise the last frame has no length.
         writing.writer.endSession(atSourceTime: time(of: frameCount))

@@ -50,6 +50,8 @@ public struct PhoneSurroundings: Surroundings {
             observers.add(UIApplication.didEnterBackgroundNotification) { continuation.yield(.background) }
             observers.add(UIApplication.didBecomeActiveNotification) { continuation.yield(.foreground) }
             continuation.onTermination = { _ in observers.remove() }
+            // Read and told where phases change, so it is never an older one than those told before it.
+            Task { @MainActor in _ = continuation.yield(AppPhase(UIApplication.shared.applicationState)) }
         }
     }
 }
@@ -76,6 +78,17 @@ extension ThermalLevel {
         case .serious: self = .serious
         case .critical: self = .critical
         @unknown default: self = .serious
+        }
+    }
+}
+
+extension AppPhase {
+    init(_ state: UIApplication.State) {
+        switch state {
+        case .active: self = .foreground
+        case .inactive: self = .inactive
+        case .background: self = .background
+        @unknown default: self = .inactive
         }
     }
 }

@@ -10,6 +10,7 @@ public struct RunnerWatch: Sendable {
     private let background: any BackgroundTime
     private let budget: MemoryBudget
     private let rhythm: Rhythm
+    private let afterReturn: @Sendable () async -> Void
     private let whereabouts = Whereabouts()
 
     /// When it looks at memory by itself.
@@ -26,13 +27,15 @@ public struct RunnerWatch: Sendable {
         }
     }
 
+    /// `afterReturn` is called when the app is back, and the runner has its memory and goes on. The next phase waits until it returns.
     public init(
         runner: any SoraRunnerProtocol,
         surroundings: any Surroundings,
         probe: any MemoryProbe,
         background: any BackgroundTime,
         budget: MemoryBudget = MemoryBudget(),
-        rhythm: Rhythm = Rhythm()
+        rhythm: Rhythm = Rhythm(),
+        afterReturn: @escaping @Sendable () async -> Void = {}
     ) {
         self.runner = runner
         self.surroundings = surroundings
@@ -40,6 +43,7 @@ public struct RunnerWatch: Sendable {
         self.background = background
         self.budget = budget
         self.rhythm = rhythm
+        self.afterReturn = afterReturn
     }
 
     public func run() async {
@@ -107,6 +111,7 @@ public struct RunnerWatch: Sendable {
             case .foreground:
                 if await whereabouts.comeBack() { await raiseBudget() }
                 runner.resume()
+                await afterReturn()
             }
             await time?()
             time = nil

@@ -1,0 +1,167 @@
+import Foundation
+import SoraKit
+import Testing
+
+@testable import Sora
+
+/// A job that is always the same video.
+private final class SameJob: SoraJob, @unchecked Sendable {
+    override func key() -> String { "1" }
+}
+
+/// A runner that goes on with every video, and fails it at once.
+private final class FailingRunner: SoraRunner, @unchecked Sendable {
+    override func unfinished() async throws -> [UnfinishedVideo] { [] }
+
+    override func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
+        try listener.failed(failure: JobFailure(kind: .compute, stage: "vae_decoder", message: "out of luck"))
+        return SameJob(noHandle: .init())
+    }
+}
+
+/// A runner whose only video goes on until it is told to fail.
+private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
+    private let lock = NSLock()
+    private var listeners: [any JobListener] = []
+    /// What happens while a video is handed in.
+    var meanwhile: @Sendable () async -> Void = {}
+
+    static let video = UnfinishedVideo(
+        key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
+        obstacle: nil)
+
+    var tries: Int { lock.withLock { listeners.count } }
+
+    override func unfinished() async throws -> [UnfinishedVideo] { [Self.video] }
+
+    override func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
+        await meanwhile()
+        lock.withLock { listeners.append(listener) }
+        return SameJob(noHandle: .init())
+    }
+
+    func fail(_ kind: FailureKind) throws {
+        let latest = lock.withLock { listeners.last }
+        try latest?.failed(failure: JobFailure(kind: kind, stage: "vae_decoder", message: "the encoder is gone"))
+    }
+}
+
+@Suite @MainActor struct StudioTests {
+    @Test func aVideoThatFailedAndGoesOnIsOneVideo() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let studio = Studio(
+            runner: FailingRunner(noHandle: .init()), gallery: try Gallery(folder: folder.url), sinks: WritingSinks(),
+            newIntervals: { NoIntervals() })
+        let video = UnfinishedVideo(
+            key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
+            obstacle: nil)
+        await studio.goOn(with: video)
+        while studio.videos.first?.isOver != true { await Task.yield() }
+        await studio.goOn(with: video)
+        #expect(studio.videos.map(\.id) == ["1"])
+    }
+
+    /// A studio that hears of an app, and its runner, which has no video yet.
+    private struct Away {
+        let runner = InterruptedRunner(noHandle: .init())
+        let studio: Studio
+        let app: AsyncStream<AppPhase>.Continuation
+        let following: Task<Void, Never>
+
+        @MainActor init(_ folder: Folder) throws {
+            let studio = Studio(
+                runner: runner, gallery: try Gallery(folder: folder.url), sinks: WritingSinks(),
+                newIntervals: { NoIntervals() })
+            let (phases, app) = AsyncStream.makeStream(of: AppPhase.self)
+            (self.studio, self.app) = (studio, app)
+            following = Task { await studio.follow(phases) }
+        }
+
+        @MainActor func enters(_ phase: AppPhase) async {
+            app.yield(phase)
+            while studio.phase != phase { await Task.yield() }
+        }
+
+        @MainActor func fails() async throws {
+            try runner.fail(.listener)
+            while studio.videos.first?.isOver != true { await Task.yield() }
+            // What goes on at once is seen by then.
+            try await Task.sleep(for: .milliseconds(50))
+        }
+
+        @MainActor func goesOn(after tries: Int) async {
+            while runner.tries == tries { await Task.yield() }
+            while studio.videos.first?.isOver != false { await Task.yield() }
+        }
+    }
+
+    @Test func whatFailsBecauseTheAppWasAwayGoesOnWhenItIsBack() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let away = try Away(folder)
+        defer { away.following.cancel() }
+        await away.studio.goOn(with: InterruptedRunner.video)
+
+        await away.enters(.background)
+        try await away.fails()
+        // The runner's memory is not there yet.
+        await away.enters(.foreground)
+        try await Task.sleep(for: .milliseconds(50))
+        #expect(away.runner.tries == 1)
+        await away.studio.appReturned()
+        await away.goesOn(after: 1)
+
+        // It was not away since, so this is a failure like any other.
+        try await away.fails()
+        await away.studio.appReturned()
+        #expect(away.runner.tries == 2)
+    }
+
+    @Test func whatFailsOnTheWayOutGoesOnToo() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let away = try Away(folder)
+        defer { away.following.cancel() }
+        await away.studio.goOn(with: InterruptedRunner.video)
+        await away.enters(.inactive)
+        try await away.fails()
+        #expect(away.runner.tries == 1)
+        await away.enters(.foreground)
+        await away.studio.appReturned()
+        await away.goesOn(after: 1)
+    }
+
+    @Test func anAbsenceCountsFromWhenAVideoIsHandedIn() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let away = try Away(folder)
+        defer { away.following.cancel() }
+        away.runner.meanwhile = {
+            await away.enters(.background)
+            await away.enters(.foreground)
+        }
+        await away.studio.goOn(with: InterruptedRunner.video)
+        away.runner.meanwhile = {}
+        try await away.fails()
+        #expect(away.runner.tries == 1)
+        await away.studio.appReturned()
+        await away.goesOn(after: 1)
+    }
+
+    @Test func whoHasLeftAgainIsNotBack() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let away = try Away(folder)
+        defer { away.following.cancel() }
+        await away.studio.goOn(with: InterruptedRunner.video)
+        await away.enters(.background)
+        try await away.fails()
+        // What the watch says late.
+        await away.studio.appReturned()
+        await away.enters(.foreground)
+        #expect(away.runner.tries == 1)
+        await away.studio.appReturned()
+        await away.goesOn(after: 1)
+    }
+}
