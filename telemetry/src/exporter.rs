@@ -78,7 +78,7 @@ impl MetricsPage {
     }
 
     /// Closes the port that the page is served at, if it is, and opens it again: a phone takes it from an app that it suspends, and
-    /// tells nobody. Where it was well, it does no harm.
+    /// tells nobody. Where it was well, a scrape that comes just then fails.
     pub fn listen_again(&self) {
         if let Some(port) = &self.port {
             port.notify_one();
@@ -123,8 +123,7 @@ pub fn install() -> Result<MetricsPage, TelemetryError> {
 /// # Errors
 /// An exporter is installed already, the address cannot be bound, or no thread can be started.
 pub fn install_with_listener(address: SocketAddr) -> Result<MetricsPage, TelemetryError> {
-    let port =
-        ScrapePort::bind(address).map_err(|cause| TelemetryError::Address { address, cause })?;
+    let port = ScrapePort::bind(address)?;
     let page = begin(Some(port.renewal()))?;
     port.serve(page.clone())?;
     Ok(page)

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -14,16 +14,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::MetricsPage;
+use crate::{MetricsPage, TelemetryError};
 
 /// What the format is called in HTTP.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// How long somebody may take to ask and to read. Our choice: longer than a Prometheus waits by default.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many may ask at the same time; whoever comes then is turned away. Our choice: more than there are who scrape, and few of the
+/// files that a process may open.
+const PLACES: usize = 16;
 
 /// Before an address that cannot be had is tried again. Our choice.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -38,12 +42,18 @@ pub(crate) struct ScrapePort {
 
 impl ScrapePort {
     /// # Errors
-    /// The address cannot be bound.
-    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(address))?;
+    /// The address cannot be bound, or nobody could wait for who comes.
+    pub(crate) fn bind(address: SocketAddr) -> Result<Self, TelemetryError> {
+        let refused = |cause| TelemetryError::Address { address, cause };
+        let listener = net::TcpListener::bind(address).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
         // Whoever asked for any port keeps the one that was found.
-        let address = listener.local_addr()?;
+        let address = listener.local_addr().map_err(refused)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
         Ok(Self { runtime, listener, address, renewal: Arc::default() })
     }
 
@@ -58,9 +68,10 @@ impl ScrapePort {
     /// No thread can be started.
     pub(crate) fn serve(self, page: MetricsPage) -> io::Result<()> {
         let Self { runtime, mut listener, address, renewal } = self;
+        let places = Arc::new(Semaphore::new(PLACES));
         let listen = async move {
             loop {
-                accept(&listener, &renewal, &page).await;
+                accept(&listener, &renewal, &places, &page).await;
                 // Some systems let nobody have an address twice.
                 drop(listener);
                 listener = bind_patiently(address).await;
@@ -72,14 +83,27 @@ impl ScrapePort {
 }
 
 /// Answers all who come, until the port is to be opened anew.
-async fn accept(listener: &TcpListener, renewal: &Notify, page: &MetricsPage) {
+async fn accept(
+    listener: &TcpListener,
+    renewal: &Notify,
+    places: &Arc<Semaphore>,
+    page: &MetricsPage,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = renewal.notified() => return,
         };
         match accepted {
-            Ok((stream, _)) => drop(tokio::spawn(answer(stream, page.clone()))),
+            Ok((stream, _)) => {
+                if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+                    let page = page.clone();
+                    tokio::spawn(async move {
+                        answer(stream, page).await;
+                        drop(place);
+                    });
+                }
+            }
             // They have gone again.
             Err(cause) if of_the_other_side(&cause) => {}
             Err(cause) => {
@@ -120,7 +144,7 @@ async fn answer(stream: TcpStream, page: MetricsPage) {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(FORMAT));
         async { Ok::<_, Infallible>(response) }
     });
-    // One page each, so that nobody who stays holds anything.
+    // One page each, so that nobody who stays keeps a place.
     let connection =
         http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
     match timeout(PATIENCE, connection).await {
@@ -135,7 +159,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::io::{Read, Write};
-    use std::net::{self, Ipv4Addr};
+    use std::net::Ipv4Addr;
     use std::time::Instant;
 
     use super::*;
@@ -163,7 +187,7 @@ mod tests {
         loop {
             match scrape(address) {
                 Some(answer) if answer.starts_with("HTTP/1.1 200 OK\r\n") => return answer,
-                answer => assert!(began.elapsed() < Duration::from_secs(60), "{answer:?}"),
+                answer => assert!(began.elapsed() < PATIENCE / 2, "{answer:?}"),
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -186,6 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn who_says_nothing_is_turned_away_when_there_are_many() {
+        let port = port();
+        let address = port.address;
+        port.serve(MetricsPage::for_tests()).unwrap();
+        let mut silent: Vec<_> =
+            (0..PLACES).map(|_| net::TcpStream::connect(address).unwrap()).collect();
+        // They came before.
+        assert_eq!(scrape(address).unwrap_or_default(), "");
+        silent.pop();
+        wait_for_page(address);
+    }
+
+    #[test]
     fn a_port_is_opened_again_at_the_same_address() {
         let port = port();
         let (address, renewal) = (port.address, port.renewal());
@@ -201,11 +238,11 @@ mod tests {
     fn whoever_listens_stops_to_listen_anew() {
         let ScrapePort { runtime, listener, renewal, .. } = port();
         runtime.block_on(async {
-            let page = MetricsPage::for_tests();
-            let listening = accept(&listener, &renewal, &page);
+            let (page, places) = (MetricsPage::for_tests(), Arc::new(Semaphore::new(PLACES)));
+            let listening = accept(&listener, &renewal, &places, &page);
             assert!(timeout(Duration::from_millis(100), listening).await.is_err());
             renewal.notify_one();
-            let listening = accept(&listener, &renewal, &page);
+            let listening = accept(&listener, &renewal, &places, &page);
             assert!(timeout(Duration::from_secs(60), listening).await.is_ok());
         });
     }

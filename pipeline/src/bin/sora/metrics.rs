@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use sora_telemetry::{MetricsPage, Pusher, Reporter};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -36,10 +36,7 @@ impl MetricsOutput {
         }
         let push = &arguments.metrics_push;
         let page = match metrics_addr {
-            Some(address) => Some(
-                sora_telemetry::install_with_listener(address)
-                    .with_context(|| format!("cannot serve metrics at {address}"))?,
-            ),
+            Some(address) => Some(sora_telemetry::install_with_listener(address)?),
             None if metrics.is_some() || push.is_some() => Some(sora_telemetry::install()?),
             None => None,
         };
