@@ -67,6 +67,11 @@ def main():
         sys.exit(f"strings.py: missing {sorted(wanted - set(listed))}, not used {sorted(set(listed) - wanted)}")
     elif set(kept) != manual:
         sys.exit(f"strings.py: to be marked as manual, or not: {sorted(set(kept) ^ manual)}")
+    # The system's dialog has a text of the app's properties, which is translated elsewhere.
+    name = "NSLocalNetworkUsageDescription"
+    info = json.loads((APP / "Resources" / "InfoPlist.xcstrings").read_text())["strings"][name]
+    if f"{name}: {info['localizations']['en']['stringUnit']['value']}\n" not in (APP / "project.yml").read_text():
+        sys.exit(f"strings.py: {name} is another one in project.yml")
     print(f"strings.py: {len(wanted)} texts")
 
 

@@ -24,7 +24,7 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
     private let lock = NSLock()
     private var listeners: [any JobListener] = []
     /// What happens while a video is handed in.
-    var meanwhile: @Sendable () async -> Void = {}
+    var meanwhile: @Sendable () async throws -> Void = {}
 
     static let video = UnfinishedVideo(
         key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
@@ -35,7 +35,7 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
     override func unfinished() async throws -> [UnfinishedVideo] { [Self.video] }
 
     override func continueJob(key: String, listener: any JobListener) async throws -> SoraJob {
-        await meanwhile()
+        try await meanwhile()
         lock.withLock { listeners.append(listener) }
         return SameJob(noHandle: .init())
     }
@@ -57,7 +57,7 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
             key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
             obstacle: nil)
         await studio.goOn(with: video)
-        while studio.videos.first?.isOver != true { await Task.yield() }
+        try await until { studio.videos.first?.isOver == true }
         await studio.goOn(with: video)
         #expect(studio.videos.map(\.id) == ["1"])
     }
@@ -78,21 +78,20 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
             following = Task { await studio.follow(phases) }
         }
 
-        @MainActor func enters(_ phase: AppPhase) async {
+        @MainActor func enters(_ phase: AppPhase) async throws {
             app.yield(phase)
-            while studio.phase != phase { await Task.yield() }
+            try await until { studio.phase == phase }
         }
 
         @MainActor func fails() async throws {
             try runner.fail(.listener)
-            while studio.videos.first?.isOver != true { await Task.yield() }
+            try await until { studio.videos.first?.isOver == true }
             // What goes on at once is seen by then.
             try await Task.sleep(for: .milliseconds(50))
         }
 
-        @MainActor func goesOn(after tries: Int) async {
-            while runner.tries == tries { await Task.yield() }
-            while studio.videos.first?.isOver != false { await Task.yield() }
+        @MainActor func goesOn(after tries: Int) async throws {
+            try await until { runner.tries > tries && studio.videos.first?.isOver == false }
         }
     }
 
@@ -103,14 +102,14 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
         defer { away.following.cancel() }
         await away.studio.goOn(with: InterruptedRunner.video)
 
-        await away.enters(.background)
+        try await away.enters(.background)
         try await away.fails()
         // The runner's memory is not there yet.
-        await away.enters(.foreground)
+        try await away.enters(.foreground)
         try await Task.sleep(for: .milliseconds(50))
         #expect(away.runner.tries == 1)
         await away.studio.appReturned()
-        await away.goesOn(after: 1)
+        try await away.goesOn(after: 1)
 
         // It was not away since, so this is a failure like any other.
         try await away.fails()
@@ -124,12 +123,12 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
         let away = try Away(folder)
         defer { away.following.cancel() }
         await away.studio.goOn(with: InterruptedRunner.video)
-        await away.enters(.inactive)
+        try await away.enters(.inactive)
         try await away.fails()
         #expect(away.runner.tries == 1)
-        await away.enters(.foreground)
+        try await away.enters(.foreground)
         await away.studio.appReturned()
-        await away.goesOn(after: 1)
+        try await away.goesOn(after: 1)
     }
 
     @Test func anAbsenceCountsFromWhenAVideoIsHandedIn() async throws {
@@ -138,15 +137,15 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
         let away = try Away(folder)
         defer { away.following.cancel() }
         away.runner.meanwhile = {
-            await away.enters(.background)
-            await away.enters(.foreground)
+            try await away.enters(.background)
+            try await away.enters(.foreground)
         }
         await away.studio.goOn(with: InterruptedRunner.video)
         away.runner.meanwhile = {}
         try await away.fails()
         #expect(away.runner.tries == 1)
         await away.studio.appReturned()
-        await away.goesOn(after: 1)
+        try await away.goesOn(after: 1)
     }
 
     @Test func whoHasLeftAgainIsNotBack() async throws {
@@ -155,13 +154,34 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
         let away = try Away(folder)
         defer { away.following.cancel() }
         await away.studio.goOn(with: InterruptedRunner.video)
-        await away.enters(.background)
-        try await away.fails()
+        try await away.enters(.background)
         // What the watch says late.
         await away.studio.appReturned()
-        await away.enters(.foreground)
+        try await away.enters(.foreground)
+        try await away.fails()
         #expect(away.runner.tries == 1)
         await away.studio.appReturned()
-        await away.goesOn(after: 1)
+        try await away.goesOn(after: 1)
+    }
+
+    @Test func whatIsRefusedSinceTheAppHasLeftAgainGoesOnLater() async throws {
+        let folder = try Folder()
+        defer { folder.remove() }
+        let away = try Away(folder)
+        defer { away.following.cancel() }
+        await away.studio.goOn(with: InterruptedRunner.video)
+        try await away.enters(.background)
+        try await away.fails()
+        try await away.enters(.foreground)
+        away.runner.meanwhile = {
+            try await away.enters(.background)
+            throw RunnerError.OverBudget(message: "it was just given back")
+        }
+        await away.studio.appReturned()
+        #expect(away.runner.tries == 1)
+        away.runner.meanwhile = {}
+        try await away.enters(.foreground)
+        await away.studio.appReturned()
+        try await away.goesOn(after: 1)
     }
 }

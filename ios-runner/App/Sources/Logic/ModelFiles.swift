@@ -74,6 +74,8 @@ actor ModelFiles {
         try? FileManager.default.removeItem(at: partial)
         defer { try? FileManager.default.removeItem(at: partial) }
         try await access.read(source) { try Self.copy($0, to: partial) }
+        // It may have been during the last file.
+        try Task.checkCancellation()
         try? FileManager.default.removeItem(at: target)
         try FileManager.default.moveItem(at: partial, to: target)
     }

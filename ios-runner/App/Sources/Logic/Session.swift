@@ -108,20 +108,16 @@ final class Session {
         if name != modelFolder { await models.remove(name) }
     }
 
-    /// Copies a model into the app.
+    /// Copies a model into the app; not over the one that is open, whose files are in use, and would stay on the disk unseen.
     func copy(from source: URL) async {
-        if mayWrite(source.lastPathComponent) { await models.copy(from: source) }
+        guard source.lastPathComponent != modelFolder else { return models.refuse(.isOpen) }
+        await models.copy(from: source)
     }
 
-    /// Downloads a model, or goes on with it.
+    /// Downloads a model, or goes on with it; not over the one that is open.
     func download(from base: URL, name: String) async {
-        if mayWrite(name) { await models.download(from: base, name: name) }
-    }
-
-    /// The files of the model that is open are in use, and would stay on the disk unseen.
-    private func mayWrite(_ name: String) -> Bool {
-        if name == modelFolder { models.refuse(.isOpen) }
-        return name != modelFolder
+        guard name != modelFolder else { return models.refuse(.isOpen) }
+        await models.download(from: base, name: name)
     }
 
     /// One after the other: two runners must not share a folder.

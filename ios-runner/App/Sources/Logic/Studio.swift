@@ -47,9 +47,11 @@ final class Studio {
         }
     }
 
-    func goOn(with video: UnfinishedVideo) async {
+    /// Whether it does.
+    @discardableResult
+    func goOn(with video: UnfinishedVideo) async -> Bool {
         let entry = gallery.newEntry(prompt: video.prompt, seed: video.seed)
-        await begin(entry, frames: Int(video.frames), rate: video.fps) { [runner] sink in
+        return await begin(entry, frames: Int(video.frames), rate: video.fps) { [runner] sink in
             try await runner.goOn(with: video.key, into: sink)
         }
     }
@@ -88,19 +90,28 @@ final class Studio {
         await goOnWithInterrupted()
     }
 
+    private var isBack: Bool { phase == .foreground && isReady }
+
     private func goOnWithInterrupted() async {
-        guard phase == .foreground, isReady, !interrupted.isEmpty else { return }
+        guard isBack, !interrupted.isEmpty else { return }
         let keys = interrupted
         interrupted = []
         await refresh()
-        for video in unfinished where keys.contains(video.key) && video.obstacle == nil { await goOn(with: video) }
+        for video in unfinished where keys.contains(video.key) && video.obstacle == nil {
+            let goesOn = isBack ? await goOn(with: video) : false
+            // The app has left meanwhile, and will be back.
+            if !goesOn, !isBack { interrupted.insert(video.key) }
+        }
     }
 
+    /// Whether the video was taken.
+    @discardableResult
     private func begin(
         _ entry: Gallery.Entry, frames: Int, rate: Double,
         _ submit: @Sendable (any VideoSink) async throws -> Video
-    ) async {
+    ) async -> Bool {
         trouble = nil
+        var isTaken = true
         let absencesBefore = absences
         do {
             let file = sinks.sink(for: gallery.file(of: entry), framesPerSecond: rate)
@@ -113,8 +124,10 @@ final class Studio {
             Task { await follow(video, progress, absencesBefore) }
         } catch {
             trouble = error.localizedDescription
+            isTaken = false
         }
         await refresh()
+        return isTaken
     }
 
     private func follow(_ video: Video, _ progress: VideoProgress, _ absencesBefore: Int) async {

@@ -51,7 +51,7 @@ struct PhoneFolders: FolderAccess {
         let granted = folder.startAccessingSecurityScopedResource()
         defer { if granted { folder.stopAccessingSecurityScopedResource() } }
         try Task.checkCancellation()
-        // It may be cancelled from any thread, which the SDK does not say.
+        // It may be cancelled from any thread, which its type does not say.
         nonisolated(unsafe) let coordinator = NSFileCoordinator()
         try await withTaskCancellationHandler {
             var refused: NSError?

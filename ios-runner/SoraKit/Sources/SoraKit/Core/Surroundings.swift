@@ -22,7 +22,7 @@ public enum AppPhase: Sendable, Equatable {
 public protocol Surroundings: Sendable {
     func memoryPressure() -> AsyncStream<MemoryPressure>
     func thermalLevels() -> AsyncStream<ThermalLevel>
-    /// Where the app is now comes first, among what happens meanwhile.
+    /// Where the app is now is told, too, in its place among the changes.
     func appPhases() -> AsyncStream<AppPhase>
 }
 
