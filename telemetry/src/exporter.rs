@@ -39,8 +39,8 @@ pub enum TelemetryError {
         /// What the operating system says.
         cause: io::Error,
     },
-    /// The operating system gave no thread.
-    #[error("metrics cannot be exported: no thread can be started: {0}")]
+    /// The operating system gave no thread, or nothing to wait with.
+    #[error("metrics cannot be exported: the system gives no thread, or nothing to wait with: {0}")]
     Thread(#[from] io::Error),
     /// Metrics cannot be pushed to this address.
     #[error("metrics cannot be pushed to {url}: {reason}")]
@@ -121,7 +121,7 @@ pub fn install() -> Result<MetricsPage, TelemetryError> {
 /// process runs. If the address is lost, it is taken again as soon as it can be.
 ///
 /// # Errors
-/// An exporter is installed already, the address cannot be bound, or no thread can be started.
+/// An exporter is installed already, the address cannot be bound, or the system gives no thread, or nothing to wait with.
 pub fn install_with_listener(address: SocketAddr) -> Result<MetricsPage, TelemetryError> {
     let port = ScrapePort::bind(address)?;
     let page = begin(Some(port.renewal()))?;

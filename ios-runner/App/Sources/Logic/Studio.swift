@@ -98,10 +98,13 @@ final class Studio {
         interrupted = []
         await refresh()
         for video in unfinished where keys.contains(video.key) && video.obstacle == nil {
+            let absencesBefore = absences
             let goesOn = isBack ? await goOn(with: video) : false
-            // The app has left meanwhile, and will be back.
-            if !goesOn, !isBack { interrupted.insert(video.key) }
+            // The app has left meanwhile.
+            if !goesOn, !isBack || absences > absencesBefore { interrupted.insert(video.key) }
         }
+        // It may be back again already.
+        await goOnWithInterrupted()
     }
 
     /// Whether the video was taken.
