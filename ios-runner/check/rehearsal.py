@@ -77,10 +77,13 @@ def figures(group):
 
 
 def say(what, **details):
-    print(json.dumps({"seconds": round(time.monotonic() - START, 1), "event": what, **details}), flush=True)
+    # The runner's threads speak, too, and `print` does not write a line in one piece.
+    with SPEAKING:
+        print(json.dumps({"seconds": round(time.monotonic() - START, 1), "event": what, **details}), flush=True)
 
 
 START = time.monotonic()
+SPEAKING = threading.Lock()
 
 
 def actor(arguments):
