@@ -213,6 +213,9 @@ def actor(arguments):
         **memory(status.memory),
     )
     asyncio.run(runner.close())
+    # The job's thread lets go of its listener at last, and must not find a Python that is ending.
+    while not job.is_over():
+        time.sleep(0.01)
     return 0 if listener.last == "finished" else 1
 
 
