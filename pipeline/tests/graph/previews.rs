@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sora_actors::messages::{JobEvent, VideoChunk};
+use sora_actors::messages::{GenerationRequest, JobEvent, VideoChunk};
 use sora_pipeline::{GraphLimits, SubmitError};
 
 use crate::fakes::{Mishap, Place, Stagecraft, expected_after, expected_pixel, preview_of};
@@ -21,12 +21,19 @@ fn previews(events: &[JobEvent]) -> Vec<(usize, &VideoChunk)> {
     previews.collect()
 }
 
+/// So many steps that the decoder has time for a preview before the video comes, which goes first.
+fn long_request(seed: u64) -> GenerationRequest {
+    let mut request = request("x", seed);
+    request.sampling.steps = 1000;
+    request
+}
+
 #[actix::test]
 async fn a_preview_shows_the_step_that_it_tells_and_leaves_the_video_as_it_is() {
     let stagecraft = Arc::<Stagecraft>::default();
     stagecraft.close(Place::Denoiser);
     let pipeline = start(&stagecraft, &limits(2));
-    let wished = request("x", 5);
+    let wished = long_request(5);
     let job = pipeline.submit(wished.clone()).await.unwrap();
     job.events.request_preview();
     stagecraft.open(Place::Denoiser);
@@ -34,7 +41,7 @@ async fn a_preview_shows_the_step_that_it_tells_and_leaves_the_video_as_it_is() 
     let [(done, picture)] = previews(&events)[..] else { panic!("{events:?}") };
     assert_eq!((picture.first_frame, picture.frames.len()), (0, 1));
     assert_eq!(picture.frames[0].0[..2], expected_after(&wished, 4, done));
-    assert!(done < 4, "the last step is the video's");
+    assert!(done < wished.sampling.steps, "the last step is the video's");
     let chunks = events.iter().filter_map(|event| match event {
         JobEvent::Chunk(chunk) => Some(chunk),
         _ => None,
@@ -50,8 +57,7 @@ async fn whoever_asks_again_gets_previews_of_later_steps() {
     let stagecraft = Arc::<Stagecraft>::default();
     stagecraft.close(Place::Denoiser);
     let pipeline = start(&stagecraft, &limits(1));
-    let mut wished = request("x", 5);
-    wished.sampling.steps = 40;
+    let wished = long_request(5);
     let job = pipeline.submit(wished.clone()).await.unwrap();
     job.events.request_preview();
     stagecraft.open(Place::Denoiser);
@@ -153,7 +159,7 @@ async fn a_preview_that_fails_fails_nothing_else() {
         stagecraft.spoil(place, &preview_of("x"), mishap);
         stagecraft.close(Place::Block(0));
         let pipeline = start(&stagecraft, &limits(1));
-        let job = pipeline.submit(request("x", 1)).await.unwrap();
+        let job = pipeline.submit(long_request(1)).await.unwrap();
         job.events.request_preview();
         stagecraft.open(Place::Block(0));
         let events = events(&job).await;
