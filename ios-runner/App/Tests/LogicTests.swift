@@ -147,7 +147,7 @@ private struct CalmPhone: Surroundings, MemoryProbe, BackgroundTime {
 
     @Test(arguments: [true, false]) func nothingIsLeftOfACopyThatIsCancelled(hasMore: Bool) async throws {
         let (folder, source) = (try Folder(), try Folder())
-        defer { (folder.remove(), source.remove()) }
+        defer { for used in [folder, source] { used.remove() } }
         try source.write("weights", to: "w.bin")
         let models = importer(folder.url, FakeServer(files: [:], knowsRanges: true), LateFolders(hasMore: hasMore))
         let copy = Task { await models.copy(from: source.url) }
@@ -160,7 +160,7 @@ private struct CalmPhone: Surroundings, MemoryProbe, BackgroundTime {
 
     @Test func aFolderIsCopiedWithAllThatIsInIt() async throws {
         let (folder, source) = (try Folder(), try Folder())
-        defer { (folder.remove(), source.remove()) }
+        defer { for used in [folder, source] { used.remove() } }
         try source.write("weights", to: "t5/w.bin")
         let models = importer(folder.url, FakeServer(files: [:], knowsRanges: true), PlainFolders())
         await models.copy(from: source.url)

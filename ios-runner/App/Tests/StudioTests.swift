@@ -53,12 +53,9 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
         let studio = Studio(
             runner: FailingRunner(noHandle: .init()), gallery: try Gallery(folder: folder.url), sinks: WritingSinks(),
             newIntervals: { NoIntervals() })
-        let video = UnfinishedVideo(
-            key: "1", prompt: "a cat", seed: 7, widthPx: 64, heightPx: 64, frames: 17, fps: 8, stepsDone: 3, steps: 30,
-            obstacle: nil)
-        await studio.goOn(with: video)
+        await studio.goOn(with: InterruptedRunner.video)
         try await until { studio.videos.first?.isOver == true }
-        await studio.goOn(with: video)
+        await studio.goOn(with: InterruptedRunner.video)
         #expect(studio.videos.map(\.id) == ["1"])
     }
 
@@ -95,93 +92,92 @@ private final class InterruptedRunner: SoraRunner, @unchecked Sendable {
         }
     }
 
-    @Test func whatFailsBecauseTheAppWasAwayGoesOnWhenItIsBack() async throws {
+    /// Whatever comes of it, nobody listens afterwards, and no file is left.
+    private func withStudio(_ work: (Away) async throws -> Void) async throws {
         let folder = try Folder()
         defer { folder.remove() }
         let away = try Away(folder)
         defer { away.following.cancel() }
-        await away.studio.goOn(with: InterruptedRunner.video)
+        try await work(away)
+    }
 
-        try await away.enters(.background)
-        try await away.fails()
-        // The runner's memory is not there yet.
-        try await away.enters(.foreground)
-        try await Task.sleep(for: .milliseconds(50))
-        #expect(away.runner.tries == 1)
-        await away.studio.appReturned()
-        try await away.goesOn(after: 1)
+    @Test func whatFailsBecauseTheAppWasAwayGoesOnWhenItIsBack() async throws {
+        try await withStudio { away in
+            await away.studio.goOn(with: InterruptedRunner.video)
 
-        // It was not away since, so this is a failure like any other.
-        try await away.fails()
-        await away.studio.appReturned()
-        #expect(away.runner.tries == 2)
+            try await away.enters(.background)
+            try await away.fails()
+            // The runner's memory is not there yet.
+            try await away.enters(.foreground)
+            try await Task.sleep(for: .milliseconds(50))
+            #expect(away.runner.tries == 1)
+            await away.studio.appReturned()
+            try await away.goesOn(after: 1)
+
+            // It was not away since, so this is a failure like any other.
+            try await away.fails()
+            await away.studio.appReturned()
+            #expect(away.runner.tries == 2)
+        }
     }
 
     @Test func whatFailsOnTheWayOutGoesOnToo() async throws {
-        let folder = try Folder()
-        defer { folder.remove() }
-        let away = try Away(folder)
-        defer { away.following.cancel() }
-        await away.studio.goOn(with: InterruptedRunner.video)
-        try await away.enters(.inactive)
-        try await away.fails()
-        #expect(away.runner.tries == 1)
-        try await away.enters(.foreground)
-        await away.studio.appReturned()
-        try await away.goesOn(after: 1)
+        try await withStudio { away in
+            await away.studio.goOn(with: InterruptedRunner.video)
+            try await away.enters(.inactive)
+            try await away.fails()
+            #expect(away.runner.tries == 1)
+            try await away.enters(.foreground)
+            await away.studio.appReturned()
+            try await away.goesOn(after: 1)
+        }
     }
 
     @Test func anAbsenceCountsFromWhenAVideoIsHandedIn() async throws {
-        let folder = try Folder()
-        defer { folder.remove() }
-        let away = try Away(folder)
-        defer { away.following.cancel() }
-        away.runner.meanwhile = {
-            try await away.enters(.background)
-            try await away.enters(.foreground)
+        try await withStudio { away in
+            away.runner.meanwhile = {
+                try await away.enters(.background)
+                try await away.enters(.foreground)
+            }
+            await away.studio.goOn(with: InterruptedRunner.video)
+            away.runner.meanwhile = {}
+            try await away.fails()
+            #expect(away.runner.tries == 1)
+            await away.studio.appReturned()
+            try await away.goesOn(after: 1)
         }
-        await away.studio.goOn(with: InterruptedRunner.video)
-        away.runner.meanwhile = {}
-        try await away.fails()
-        #expect(away.runner.tries == 1)
-        await away.studio.appReturned()
-        try await away.goesOn(after: 1)
     }
 
     @Test func whoHasLeftAgainIsNotBack() async throws {
-        let folder = try Folder()
-        defer { folder.remove() }
-        let away = try Away(folder)
-        defer { away.following.cancel() }
-        await away.studio.goOn(with: InterruptedRunner.video)
-        try await away.enters(.background)
-        // What the watch says late.
-        await away.studio.appReturned()
-        try await away.enters(.foreground)
-        try await away.fails()
-        #expect(away.runner.tries == 1)
-        await away.studio.appReturned()
-        try await away.goesOn(after: 1)
+        try await withStudio { away in
+            await away.studio.goOn(with: InterruptedRunner.video)
+            try await away.enters(.background)
+            // What the watch says late.
+            await away.studio.appReturned()
+            try await away.enters(.foreground)
+            try await away.fails()
+            #expect(away.runner.tries == 1)
+            await away.studio.appReturned()
+            try await away.goesOn(after: 1)
+        }
     }
 
     @Test func whatIsRefusedSinceTheAppHasLeftAgainGoesOnLater() async throws {
-        let folder = try Folder()
-        defer { folder.remove() }
-        let away = try Away(folder)
-        defer { away.following.cancel() }
-        await away.studio.goOn(with: InterruptedRunner.video)
-        try await away.enters(.background)
-        try await away.fails()
-        try await away.enters(.foreground)
-        away.runner.meanwhile = {
+        try await withStudio { away in
+            await away.studio.goOn(with: InterruptedRunner.video)
             try await away.enters(.background)
-            throw RunnerError.OverBudget(message: "it was just given back")
+            try await away.fails()
+            try await away.enters(.foreground)
+            away.runner.meanwhile = {
+                try await away.enters(.background)
+                throw RunnerError.OverBudget(message: "it was just given back")
+            }
+            await away.studio.appReturned()
+            #expect(away.runner.tries == 1)
+            away.runner.meanwhile = {}
+            try await away.enters(.foreground)
+            await away.studio.appReturned()
+            try await away.goesOn(after: 1)
         }
-        await away.studio.appReturned()
-        #expect(away.runner.tries == 1)
-        away.runner.meanwhile = {}
-        try await away.enters(.foreground)
-        await away.studio.appReturned()
-        try await away.goesOn(after: 1)
     }
 }

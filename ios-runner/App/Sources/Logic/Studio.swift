@@ -114,7 +114,7 @@ final class Studio {
         _ submit: @Sendable (any VideoSink) async throws -> Video
     ) async -> Bool {
         trouble = nil
-        var isTaken = true
+        let isTaken: Bool
         let absencesBefore = absences
         do {
             let file = sinks.sink(for: gallery.file(of: entry), framesPerSecond: rate)
@@ -125,6 +125,7 @@ final class Studio {
             videos.insert(progress, at: 0)
             running[video.key] = video
             Task { await follow(video, progress, absencesBefore) }
+            isTaken = true
         } catch {
             trouble = error.localizedDescription
             isTaken = false
